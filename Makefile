@@ -10,7 +10,8 @@
 #                       here and run there, with SHA-256 sums, a list of all parts (SBOM) and the cards of the models
 #   make bench          speeds, side by side in one run
 #   make figures        the tables of docs/figures.md: our models, baselines and published values (hours; see ARGS=--help)
-#   make bench-million  a million vectors: loading, memory, search and recall with and without the index
+#   make bench-million  a million vectors: loading, memory, search and recall with and without the index;
+#                       ARGS='--quantization int8 --quantization binary', --dimension, QDRANT_URL=http://... for a server
 #   make bench-serve    the HTTP service: requests a second, latencies, memory; ARGS='--requests 20000' for all
 #   make model          train the shipped face model again and calibrate it (about an hour on two cores with bfloat16)
 #   make digits         train the shipped digit models again: the conditional VAE and the VAE

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -28,12 +28,9 @@ from lookalike.deploy.cli.options import (
 from lookalike.deploy.cli.output import log, print_json, progress_bar, warn, warn_of_store
 
 if TYPE_CHECKING:
-    from lookalike.encoder.errors import StoreError
     from lookalike.encoder.images import Crop
     from lookalike.indexer.maintenance import VerifyReport
     from lookalike.indexer.store import Filter, IndexState, ShardCopies, StorageConfig, VectorStore
-
-_CONDITIONS: Final = ("held", "unreachable", "damaged")
 
 
 @click.group(cls=Group)
@@ -53,7 +50,7 @@ def list_(ctx: click.Context, store: str, as_json: bool) -> None:
     """
     from lookalike.encoder.errors import CollectionNotFoundError
     from lookalike.indexer.open import open_store
-    from lookalike.indexer.store import opening_error
+    from lookalike.indexer.store import closed_by, opening_error
 
     with open_store(store) as opened:
         warn_of_store(opened)
@@ -62,7 +59,7 @@ def list_(ctx: click.Context, store: str, as_json: bool) -> None:
         for name in opened.list_collections():
             names = [alias for alias, real in aliases.items() if real == name]
             if (error := opening_error(opened, name)) is not None:
-                rows.append({"name": name, "aliases": names, _condition(error): str(error)})
+                rows.append({"name": name, "aliases": names, closed_by(error): str(error)})
                 continue
             with suppress(CollectionNotFoundError):  # it was deleted meanwhile
                 row = {"count": _count(opened, name), **opened.info(name).to_json()}
@@ -76,15 +73,6 @@ def list_(ctx: click.Context, store: str, as_json: bool) -> None:
     ctx.exit(3 if any("count" not in row for row in rows) else 0)
 
 
-def _condition(error: StoreError) -> str:
-    """Return why a collection cannot be opened, in one word of :data:`_CONDITIONS`."""
-    from lookalike.encoder.errors import StoreBusyError, StoreUnreachableError
-
-    if isinstance(error, StoreBusyError):
-        return "held"
-    return "unreachable" if isinstance(error, StoreUnreachableError) else "damaged"
-
-
 def _count(store: VectorStore, name: str) -> int:
     """Return the number of items."""
     from lookalike.indexer.store import items_filter
@@ -93,10 +81,12 @@ def _count(store: VectorStore, name: str) -> int:
 
 
 def _print_collections(rows: Sequence[dict[str, Any]]) -> None:
+    from lookalike.indexer.store import Closed
+
     for row in rows:
         marks = "".join(f", alias {alias}" for alias in row["aliases"])
         if "count" not in row:
-            state = next(each for each in _CONDITIONS if each in row)
+            state = next(each for each in get_args(Closed) if each in row)
             click.echo(f"{row['name']:<24} {state:>9}  {row[state]}{marks}")
             continue
         model = f"{row['model_name']} ({str(row['model_id'])[:12]})"

@@ -15,19 +15,25 @@ from lookalike.encoder.errors import (
     InvalidArgumentError,
     LookalikeError,
     ModelMismatchError,
-    StoreBusyError,
     printable,
 )
 from lookalike.encoder.runtime import Denoiser, Model, Provider
-from lookalike.indexer.store import CollectionSpec, VectorStore, opening_error, resolve_alias
+from lookalike.indexer.store import (
+    Closed,
+    CollectionSpec,
+    VectorStore,
+    closed_by,
+    opening_error,
+    resolve_alias,
+)
 from lookalike.searcher.search import QueryDenoiser, Searcher, Timer
 
 _LOG: Final = logging.getLogger("lookalike.service")
 _SEARCHER_SECONDS: Final = 1.0
 _CONDITION_SECONDS: Final = 10.0
 
-Condition = Literal["open", "held", "damaged"]
-"""Of a collection: it can be searched, another process holds it, or it cannot be opened."""
+Condition = Literal["open"] | Closed
+"""Of a collection: it can be searched, or why it cannot be opened."""
 
 
 class ModelRegistry:
@@ -219,9 +225,7 @@ class ModelRegistry:
 
     def _condition_of(self, name: str) -> Condition:
         error = opening_error(self.store, name)
-        if error is None:
-            return "open"
-        return "held" if isinstance(error, StoreBusyError) else "damaged"
+        return "open" if error is None else closed_by(error)
 
     def close(self) -> None:
         """Flush and close the store."""

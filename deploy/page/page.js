@@ -89,7 +89,7 @@ async function restoreSearch(view) {
 async function load(signal) {
   const options = { signal };
   const before = byId("collection").value;
-  const [{ collections, damaged, held }, { models }] = await Promise.all([
+  const [{ collections, damaged, held, unreachable }, { models }] = await Promise.all([
     service.json("collections", options),
     service.json("models", options),
     service.learn(options),
@@ -106,7 +106,7 @@ async function load(signal) {
   editing.offer(collections, models);
   generating.offer(models);
   denoising.offer(models);
-  managing.offer(collections, models, [...damaged, ...held]);
+  managing.offer(collections, models, [...damaged, ...held, ...unreachable]);
 }
 
 async function start() {

@@ -31,6 +31,7 @@ from lookalike.encoder.files import atomic_write, fsync_path, read_bounded
 from lookalike.indexer.embedded.files import SHARD, check_disk_space, map_errors, read_layout
 from lookalike.indexer.store import (
     EF_SEARCH,
+    MOST_VALUES,
     QUANTILE,
     RESERVED,
     Condition,
@@ -39,6 +40,7 @@ from lookalike.indexer.store import (
     Layout,
     Record,
     check_ids,
+    facet_of_text,
     json_path,
     oversampling,
 )
@@ -134,8 +136,31 @@ class Shard:
         return [Record.from_point(point, with_vector=with_vectors) for point in points]
 
     def count(self, where: Filter | None = None) -> int:
-        """Return the exact number of points that pass the filter."""
+        """Return the exact number of points that pass the filter.
+
+        Of all points the shard knows it: a count gathers the ids of what it counts. No point is in two
+        segments, as nothing optimizes a shard that is open.
+        """
+        if where is None:
+            return self._shard.info().points_count
         return self._shard.count(qe.CountRequest(exact=True, filter=_filter(where)))
+
+    def facet(self, path: str, where: Filter | None) -> dict[str, int] | None:
+        """Count the values of a field, given as a Qdrant path; see :meth:`VectorStore.facet`."""
+        if path not in self._shard.info().payload_schema:
+            return None
+        passing = _filter(where) or qe.Filter()
+        must, must_not = list(passing.must or ()), list(passing.must_not or ())
+        has = qe.Filter(must=must, must_not=[*must_not, qe.IsEmptyCondition(path)])
+        several = qe.FieldCondition(path, values_count=qe.ValuesCount(gt=1))
+        found = self._shard.facet(qe.FacetRequest(path, limit=MOST_VALUES, exact=True, filter=passing))
+        return facet_of_text(
+            ((hit.value, hit.count) for hit in found.hits),
+            points=self._shard.count(qe.CountRequest(exact=True, filter=has)),
+            with_several=self._shard.count(
+                qe.CountRequest(exact=True, filter=qe.Filter(must=[*must, several], must_not=must_not))
+            ),
+        )
 
     def indexed(self) -> int:
         """Return how many vectors the graph covers, including those replaced or deleted since."""

@@ -225,6 +225,11 @@ class EdgeStore(VectorStore):
         with self._using(name) as shard:
             return shard.count(where)
 
+    def facet(self, name: str, field: str, *, where: Filter | None = None) -> dict[str, int] | None:
+        """See :meth:`VectorStore.facet`."""
+        with self._using(name) as shard:
+            return shard.facet(field, where)
+
     def index_state(self, name: str) -> IndexState:
         """See :meth:`VectorStore.index_state`."""
         with self._using(name) as shard:

@@ -21,16 +21,16 @@ from numpy.typing import NDArray
 from lookalike.encoder.detect import Framing, parse_framing
 from lookalike.encoder.embed import EmbeddedBatch, Readable, embed_files
 from lookalike.encoder.errors import DataError, InvalidArgumentError, printable
-from lookalike.encoder.images import OnSkipped
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.parquet.file import ROWS, Entry, LatentsFile, Rows, key_of
 from lookalike.indexer.parquet.resume import (
+    NO_KEY,
     PartFiles,
     ReusableRows,
     concatenate,
     open_existing,
 )
-from lookalike.indexer.sources import Item, Source, merge_roots
+from lookalike.indexer.sources import Source, merge_roots
 from lookalike.indexer.store import CollectionSpec
 from lookalike.indexer.sync import (
     ToEmbed,
@@ -38,6 +38,7 @@ from lookalike.indexer.sync import (
     drop_degenerate,
     face_payloads,
     face_vectors,
+    new_items,
     new_spec,
 )
 
@@ -212,30 +213,29 @@ class _Run:
                     f"({spec.model_id[:12]}) and --crop {spec.crop}; finish that run, or remove the folder"
                 )
 
-    def _images(self, on_skipped: OnSkipped = lambda *_: None) -> Iterator[tuple[ToEmbed, bytes | None]]:
-        """Yield each image once, with its current key; None when its file cannot be examined."""
-        seen: set[str] = set()
-        for source in self.sources:
-            for item in source.items(on_skipped=on_skipped):
-                if len(self.sources) > 1:
-                    if item.id in seen:
-                        continue
-                    seen.add(item.id)
-                yield ToEmbed(item, source.root_name, new=True), _current_key(source.root_name, item)
+    def _images(
+        self, on_skipped: Callable[[str], object] = lambda _: None
+    ) -> Iterator[tuple[list[ToEmbed], list[bytes]]]:
+        """Yield each image once, in chunks, with their current keys."""
+        scan = new_items(self.sources, _raise, lambda _, __, kind: on_skipped(kind))
+        for source, items in scan:
+            images = [ToEmbed(item, source.root_name, new=True) for item in items]
+            yield images, [_current_key(image) for image in images]
 
     def _count_left(self) -> int:
         skipped = Counter[str]()
-        left = sum(
-            key not in self.reusable for _, key in self._images(lambda _, kind: skipped.update([kind]))
-        )
+        left = 0
+        for images, keys in self._images(lambda kind: skipped.update([kind])):
+            left += len(images) - int(self.reusable.contains(keys).sum())
         self.report.passed_over = dict(skipped.most_common())
         return left
 
     def _to_embed(self) -> Iterator[tuple[ToEmbed, str | Readable]]:
         """Yield the images to embed; the rows of the others are marked as reused."""
-        for image, key in self._images():
-            if key is None or not self.reusable.take(key):
-                yield image, image.item.where
+        for images, keys in self._images():
+            for image, is_reused in zip(images, self.reusable.take(keys), strict=True):
+                if not is_reused:
+                    yield image, image.item.where
 
     def _stream(self) -> Any:
         crop = parse_framing(self.spec.crop)
@@ -312,6 +312,11 @@ def _rows_of_faces(batch: EmbeddedBatch[Any], entries: Sequence[Entry]) -> Rows:
     return Rows(rows, np.concatenate([np.empty((0, batch.embeddings.shape[1]), np.float32), *vectors]))
 
 
-def _current_key(root_name: str, item: Item) -> bytes | None:
-    now = item.size_and_mtime()
-    return None if now is None else key_of(root_name, item.path, *now)
+def _current_key(image: ToEmbed) -> bytes:
+    """Return the key that a row of this image has; of a file that cannot be examined one that none has."""
+    now = image.item.size_and_mtime()
+    return NO_KEY if now is None else key_of(image.root_name, image.item.path, *now)
+
+
+def _raise(_: Source, error: OSError) -> None:
+    raise error

@@ -10,17 +10,19 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lookalike.encoder.errors import DataError, InvalidArgumentError, printable
 from lookalike.indexer.parquet.file import ROWS, LatentsFile, Rows, require_pyarrow, write_latents
 from lookalike.indexer.store import CollectionSpec
+from lookalike.indexer.sync import chunked
 
 
 class PartFiles:
@@ -116,69 +118,107 @@ class PartFiles:
         return handle
 
 
-class ReusableRows:
-    """Rows of earlier runs that a new run may reuse; 16 bytes of each are in memory.
+_ROW: Final = np.dtype([("key", "S16"), ("file", "S4")])
+_SORTED: Final = "S20"
+"""A row: its key, and the number of its file, most significant byte first; numpy sorts them in place."""
+NO_KEY: Final = bytes(16)
+"""A key that no row has."""
 
-    Several rows of one file that are of one image are its faces: they are reused together.
+
+class ReusableRows:
+    """Rows of earlier runs that a new run may reuse; 21 bytes of each are in memory.
+
+    Several rows of one file that are of one image are its faces: they are reused together. Of an image that
+    is in several files, the rows of the first count. All files are added before the first question.
     """
 
     def __init__(self) -> None:
         self._files: list[Path] = []
-        self._keys: dict[bytes, bool] = {}
-        self._more = Counter[bytes]()  # rows of an image beside the first
+        self._added = bytearray()
+        self._sorted: NDArray[np.bytes_] = np.empty(0, _SORTED)
+        self._taken: NDArray[np.bool_] = np.empty(0, np.bool_)
 
-    def __contains__(self, key: object) -> bool:
-        """Whether there is a row with this key."""
-        return key in self._keys
+    def add(self, file: Path, keys: Iterable[bytes]) -> None:
+        """Add the rows of a file, by their keys in any order."""
+        number = _number(len(self._files))
+        self._files.append(file)
+        for key in keys:
+            self._added += key + number
 
     @property
     def taken(self) -> int:
         """How many rows are reused."""
-        more = sum(count for key, count in self._more.items() if self._keys[key])
-        return sum(self._keys.values()) + more
+        self._settle()
+        return int(self._taken.sum())
 
     @property
     def left(self) -> int:
         """How many rows are not reused."""
-        return len(self._keys) + self._more.total() - self.taken
+        self._settle()
+        return len(self._taken) - self.taken
 
-    def add(self, file: Path, keys: Iterable[bytes]) -> None:
-        """Add the rows of a file, by their keys in any order."""
-        self._files.append(file)
-        own: set[bytes] = set()
-        for key in keys:
-            if key in own:
-                self._more[key] += 1
-            elif key not in self._keys:  # else the rows of an earlier file count
-                own.add(key)
-                self._keys[key] = False
+    def contains(self, keys: Sequence[bytes]) -> NDArray[np.bool_]:
+        """Return for which of n keys there is a row, bool (n,)."""
+        return self._find(keys)[1]
 
-    def take(self, key: bytes) -> bool:
-        """Reuse the row with this key, if there is one."""
-        if key in self._keys:
-            self._keys[key] = True
-            return True
-        return False
+    def take(self, keys: Sequence[bytes]) -> NDArray[np.bool_]:
+        """Reuse the rows with these n keys; return for which there are some, bool (n,)."""
+        starts, known = self._find(keys)
+        for start, key in zip(starts[known], compress(keys, known), strict=True):
+            end = self._sorted.searchsorted(key + b"\xff\xff\xff\xff")
+            self._taken[start:end] = True
+        return known
 
     def takes_all(self, keys: Iterable[bytes]) -> bool:
         """Whether all rows with these keys are reused."""
-        return all(self._keys.get(key, False) for key in keys)
+        return all(self._is_taken(chunk)[1].all() for chunk in chunked(keys))
 
     def rows(self) -> Iterator[Rows]:
-        """Yield the reused rows; those of an image that is in two files come once. To be called once.
+        """Yield the reused rows.
 
         Raises:
             DataError: a file is damaged.
         """
-        for file in self._files:
-            done: set[bytes] = set()
+        for number, file in enumerate(self._files):
             with LatentsFile.open(file) as part:
                 for rows in part.rows():
-                    keys = [entry.key for entry in rows.entries]
-                    yield rows.select(np.array([self._keys.get(key, False) for key in keys], np.bool_))
-                    done.update(keys)
-            for key in done:
-                self._keys.pop(key, None)
+                    places, taken = self._is_taken([entry.key for entry in rows.entries])
+                    taken[taken] = self._sorted[places[taken]].view(_ROW)["file"] == _number(number)
+                    yield rows.select(taken)
+
+    def _is_taken(self, keys: Sequence[bytes]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """Return the first row of each of n keys, and whether there is one that is reused."""
+        places, known = self._find(keys)
+        known[known] = self._taken[places[known]]
+        return places, known
+
+    def _find(self, keys: Sequence[bytes]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """Return where the rows of n keys begin, int (n,), and whether there are any, bool (n,)."""
+        self._settle()
+        wanted = np.frombuffer(b"".join(key + _number(0) for key in keys), _SORTED)
+        places = self._sorted.searchsorted(wanted)
+        known = places < len(self._sorted)
+        found = self._sorted[places[known]].view(_ROW)
+        known[known] = found["key"] == wanted[known].view(_ROW)["key"]
+        return places, known
+
+    def _settle(self) -> None:
+        if not self._added:
+            return
+        rows = np.frombuffer(self._added, _SORTED)
+        rows.sort()  # in place: by key, then by file
+        self._added = bytearray()
+        while True:  # once more for each face of an image that a later file has, too
+            key = rows.view(_ROW)["key"]
+            keep = np.append(True, (key[1:] != key[:-1]) | (rows[1:] == rows[:-1]))
+            if keep.all():
+                break
+            rows = rows[keep]
+        self._sorted, self._taken = rows, np.zeros(len(rows), np.bool_)
+
+
+def _number(file: int) -> bytes:
+    return file.to_bytes(4, "big")
 
 
 def open_existing(out: Path) -> LatentsFile | None:

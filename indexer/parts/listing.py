@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +14,15 @@ from lookalike.encoder.images import find_names, is_image
 from lookalike.indexer.parts.folder import FileFacts, Folder, is_url
 from lookalike.indexer.parts.image_rows import find_image_groups
 from lookalike.indexer.parts.unit import Unit, units_of_files
-from lookalike.indexer.sources import Source, SourceFilter, SourceList, as_text, name_of_root
+from lookalike.indexer.sources import (
+    Source,
+    SourceFilter,
+    SourceList,
+    as_text,
+    common_folder,
+    name_of_root,
+    names_below,
+)
 
 _TAR: Final = ".tar"
 _PARQUET: Final = ".parquet"
@@ -54,7 +61,7 @@ class Listing:
                 )
                 listing._add(_on_disk(opened))
         if sources.files:
-            folder = sources.root.resolve() if sources.root is not None else _common_folder(sources.files)
+            folder = sources.root.resolve() if sources.root is not None else common_folder(sources.files)
             own = as_text(Path(folder.name)) or "root"
             root_name = name_of_root(own, as_text(folder), sources.root_name, {})
             listing._add(_Source(root_name, Folder(str(folder)), files=sources.files))
@@ -122,7 +129,8 @@ class _Source:
     def found(self, *, hidden: bool) -> Iterator[tuple[FileFacts, bool]]:
         """Yield all files, and whether each was named itself."""
         if self.files is not None:
-            yield from ((each, True) for each in self._listed(self.files))
+            folder = str(self.folder.local)
+            yield from ((_local_facts(folder, name), True) for name in names_below(folder, self.files))
         elif self.only is not None:
             facts = _facts(self.folder, self.only)
             if facts is None:
@@ -136,18 +144,6 @@ class _Source:
                 yield file, False
         else:
             yield from ((each, False) for each in _on_this_disk(self.folder.local, hidden=hidden))
-
-    def _listed(self, files: Iterable[Path]) -> Iterator[FileFacts]:
-        folder = str(self.folder.local)
-        top = folder if folder.endswith(os.sep) else folder + os.sep
-        for file in files:
-            absolute = _absolute(file)
-            if not absolute.startswith(top):
-                raise InvalidArgumentError(
-                    f"listed files lie under --root {printable(folder)}, {printable(absolute)} does not; "
-                    "name a folder above all of them"
-                )
-            yield _local_facts(folder, absolute.removeprefix(top))
 
 
 def _on_this_disk(folder: Path, *, hidden: bool) -> Iterator[FileFacts]:
@@ -188,25 +184,3 @@ def _on_disk(source: Source) -> _Source:
         raise InvalidArgumentError("mnist is small and not split into parts; write it to --out FILE.parquet")
     only = None if source.only is None else str(source.only)
     return _Source(source.root_name, Folder(str(source.root)), only)
-
-
-def _common_folder(files: Iterable[Path]) -> Path:
-    """Return the deepest folder that holds all files, of which there is at least one."""
-    common = last = ""
-    for file in files:
-        folder = _resolved(os.path.dirname(file))  # noqa: PTH120  # no Path is made of each of millions
-        if folder != last:
-            last, common = folder, os.path.commonpath([common, folder]) if common else folder
-    return Path(common)
-
-
-def _absolute(file: Path) -> str:
-    """Return the path of a file whose folder is resolved; a link keeps its own name."""
-    folder, name = os.path.split(file)
-    resolved = _resolved(folder)
-    return f"{resolved}{name}" if resolved.endswith(os.sep) else f"{resolved}{os.sep}{name}"
-
-
-@lru_cache(maxsize=4096)
-def _resolved(folder: str) -> str:
-    return os.path.realpath(folder)

@@ -26,7 +26,7 @@ from lookalike.encoder.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from lookalike.indexer.server.config import from_qdrant
+from lookalike.indexer.server.config import Limits, from_qdrant
 from lookalike.indexer.server.errors import (
     SUBSTRING_VERSION,
     check_key,
@@ -41,12 +41,21 @@ from lookalike.indexer.server.errors import (
 from lookalike.indexer.server.failover import Failover, split_urls
 from lookalike.indexer.server.payload_indexes import Kind
 from lookalike.indexer.server.replicas import Step
-from lookalike.indexer.store import EF_SEARCH, Filter, Hit, Layout, Record, ShardCopies, oversampling
+from lookalike.indexer.store import (
+    MOST_VALUES,
+    NO_ID,
+    Filter,
+    Hit,
+    Layout,
+    Record,
+    ShardCopies,
+    facet_of_text,
+    oversampling,
+)
 
 PROBE_SECONDS: Final = 5
 TIMEOUT_SECONDS: Final = 60
 PAGE: Final = 1000
-_NO_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,18 +65,22 @@ class CollectionInfo:
     Attributes:
         metadata: Its metadata, see ``lookalike.indexer.server.metadata``.
         layout: Its layout; None when it cannot be expressed as a :class:`Layout`.
+        limits: What a request may ask for.
         indexed: Vectors in HNSW graphs.
         threshold: Kilobytes of vectors above which a segment gets a graph; None: the server's own.
         fields: The indexed payload fields, as Qdrant paths.
+        texts: Those of them that are indexed as text.
         optimizing: Whether the server is building graphs, or will.
         failed: Whether building them failed.
     """
 
     metadata: dict[str, Any]
     layout: Layout | None
+    limits: Limits
     indexed: int
     threshold: int | None
     fields: frozenset[str]
+    texts: frozenset[str]
     optimizing: bool
     failed: bool
 
@@ -199,13 +212,16 @@ class Server:
                 info = self._client.get_collection(name)
         except CollectionNotFoundError:
             return None
-        status = models.CollectionStatus
+        config = info.config.model_dump(exclude_none=True)
+        status, text = models.CollectionStatus, models.PayloadSchemaType.KEYWORD
         return CollectionInfo(
             metadata=dict(info.config.metadata or {}),
-            layout=from_qdrant(info.config.model_dump(exclude_none=True)),
+            layout=from_qdrant(config),
+            limits=Limits.of(config.get("strict_mode_config")),
             indexed=info.indexed_vectors_count or 0,
             threshold=info.config.optimizer_config.indexing_threshold,
             fields=frozenset(info.payload_schema),
+            texts=frozenset(path for path, index in info.payload_schema.items() if index.data_type == text),
             optimizing=info.status in (status.YELLOW, status.GREY),
             failed=info.status == status.RED,
         )
@@ -261,7 +277,7 @@ class Server:
         Raises:
             StoreUnavailableError: it takes too long.
         """
-        no_point = models.Filter(must=[models.HasIdCondition(has_id=[_NO_ID])])
+        no_point = models.Filter(must=[models.HasIdCondition(has_id=[NO_ID])])
         with _map_errors(self.address, name, write=True):
             # A shard applies its log in order, and a deletion by filter goes into the log of every shard.
             self._applied(self._client.delete(name, models.FilterSelector(filter=no_point), wait=True))
@@ -296,16 +312,24 @@ class Server:
         return [Record.from_point(point, with_vector=with_vectors) for point in points]
 
     def query(
-        self, name: str, rows: list[list[float]], *, limit: int, where: Filter | None, layout: Layout | None
+        self,
+        name: str,
+        rows: list[list[float]],
+        *,
+        limit: int,
+        where: Filter | None,
+        layout: Layout | None,
+        limits: Limits,
     ) -> list[list[Hit]]:
         """Return for each row at most ``limit`` hits, best first, rescored if vectors are quantized."""
         factor = oversampling(None if layout is None else layout.quantization)
-        rescore = (
-            None if factor is None else models.QuantizationSearchParams(rescore=True, oversampling=factor)
-        )
+        rescore = None
+        if factor is not None:
+            candidates = min(factor, limits.oversampling)
+            rescore = models.QuantizationSearchParams(rescore=True, oversampling=candidates)
         acorn = models.AcornSearchParams(enable=True, max_selectivity=1.0)
         params = models.SearchParams(
-            hnsw_ef=EF_SEARCH,
+            hnsw_ef=limits.ef,
             quantization=rescore,
             acorn=acorn if where is not None and where.conditions else None,
         )
@@ -320,17 +344,19 @@ class Server:
             )
             for row in rows
         ]
+        parts = [requests[at : at + limits.batch] for at in range(0, len(requests), limits.batch)]
         with _map_errors(self.address, name):
-            answers = self._client.query_batch_points(name, requests)
+            answers = [each for part in parts for each in self._client.query_batch_points(name, part)]
         return [[Hit.from_point(p) for p in each.points] for each in answers]
 
     def scroll_page(
-        self, name: str, offset: Any, *, where: Filter | None, with_vectors: bool
+        self, name: str, offset: Any, *, where: Filter | None, with_vectors: bool, most: int
     ) -> tuple[list[Record], Any]:
         """Return a page of records ordered by id from ``offset`` (None: the first), and the next offset."""
+        page: dict[str, Any] = {"limit": min(PAGE, most), "offset": offset}
         with _map_errors(self.address, name):
             points, next_offset = self._client.scroll(
-                name, _filter(where), limit=PAGE, offset=offset, with_payload=True, with_vectors=with_vectors
+                name, _filter(where), **page, with_payload=True, with_vectors=with_vectors
             )
         return [Record.from_point(point, with_vector=with_vectors) for point in points], next_offset
 
@@ -338,6 +364,21 @@ class Server:
         """Return the exact number of points that pass the filter."""
         with _map_errors(self.address, name):
             return self._client.count(name, _filter(where), exact=True).count
+
+    def facet(self, name: str, path: str, where: Filter | None, *, most: int) -> dict[str, int] | None:
+        """Count the values of an indexed field; see :meth:`VectorStore.facet`."""
+        passing = models.Filter.model_validate((where or Filter()).to_json())
+        empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=path))
+        several = models.FieldCondition(key=path, values_count=models.ValuesCount(gt=1))
+        has = models.Filter(must=[passing], must_not=[empty])
+        have_several = models.Filter(must=[passing, several])
+        with _map_errors(self.address, name):
+            found = self._client.facet(name, path, passing, limit=min(MOST_VALUES, most), exact=True)
+            return facet_of_text(
+                ((hit.value, hit.count) for hit in found.hits),
+                points=self._client.count(name, has, exact=True).count,
+                with_several=self._client.count(name, have_several, exact=True).count,
+            )
 
     def set_threshold(self, name: str, kilobytes: int) -> None:
         """Have the server build graphs of segments with more than so many kilobytes of vectors."""

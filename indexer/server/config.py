@@ -7,14 +7,60 @@ know.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Self
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.indexer.store import QUANTILE, Layout, Quantization, StorageConfig
+from lookalike.indexer.server.upload import BATCH
+from lookalike.indexer.store import EF_SEARCH, QUANTILE, Layout, Quantization, StorageConfig
 
 EXACT_BELOW: Final = 100_000
 SEGMENTS: Final = 8
 """Segments of a shard at most, as a rule: a server makes one for each of two to eight processor cores."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What a request may ask for where a collection is in strict mode; else as much as we ever ask for.
+
+    Attributes:
+        upsert: Points that are written together.
+        batch: Queries that are asked together.
+        hits: Points that are returned for a query, or as a page.
+        condition: Ids in one condition.
+        ef: Width of a search in the graph.
+        oversampling: Candidates that are rescored for each hit.
+    """
+
+    upsert: int = BATCH
+    batch: int = 1 << 16
+    hits: int = 1 << 16
+    condition: int = 1000
+    ef: int = EF_SEARCH
+    oversampling: float = 1000.0
+
+    @classmethod
+    def of(cls, strict_mode: Mapping[str, Any] | None) -> Self:
+        """Return the limits in the ``strict_mode_config`` of a collection."""
+        if not strict_mode or not strict_mode.get("enabled"):
+            return cls()
+        usual = cls()
+        found = {
+            name: min(getattr(usual, name), strict_mode[key])
+            for name, key in _STRICT.items()
+            if strict_mode.get(key) is not None
+        }
+        return cls(**found)
+
+
+_STRICT: Final = {
+    "upsert": "upsert_max_batchsize",
+    "batch": "search_max_batchsize",
+    "hits": "max_query_limit",
+    "condition": "condition_max_size",
+    "ef": "search_max_hnsw_ef",
+    "oversampling": "search_max_oversampling",
+}
 
 
 def segment_threshold(dimension: int, shards: int) -> int:

@@ -11,21 +11,29 @@ from lookalike.encoder.errors import (
     CollectionExistsError,
     CollectionNotFoundError,
     InvalidArgumentError,
+    ModelMismatchError,
     StoreError,
     StoreUnavailableError,
     StoreUnreachableError,
 )
 from lookalike.encoder.files import parse_json
+from lookalike.indexer.store import CollectionSpec
 
 MIN_VERSION: Final = (1, 16)  # the first that stores metadata
 SUBSTRING_VERSION: Final = (1, 20)  # the first that filters by a part of a text
 _UNINDEXED: Final = re.compile(r'Index required but not found for "(.+?)"(?= of one of|\.|$)')
 _NOT_HERE: Final = re.compile(r"(?i)substring matching is not allowed|unknown variant .?substring")
+_STRICT: Final = re.compile(r"(?:Bad request|Forbidden)?:? *(?P<what>.+?)\.? *Help: *(?P<help>.+?)\.?$")
+"""What Qdrant says of a limit: ``lib/collection/src/operations/verification`` and ``CollectionError``."""
 _BETWEEN_PEERS: Final = re.compile(r"(?i)tonic|MetadataMap|grpc|status: \W?unavailable")
 
 
 class UnindexedFieldError(InvalidArgumentError, StoreError):
     """A filter names a field without an index, and the server lets only indexed fields be filtered."""
+
+
+class StrictModeError(InvalidArgumentError, StoreError):
+    """A request asks for more than the strict mode of a collection allows."""
 
 
 class SubstringRefusedError(InvalidArgumentError, StoreError):
@@ -83,6 +91,23 @@ def collection_not_found(address: str, name: str | None) -> CollectionNotFoundEr
     return CollectionNotFoundError(f"no collection {name!r} on {address}; `lookalike collections` lists them")
 
 
+def made_anew(address: str, name: str, known: CollectionSpec, now: CollectionSpec) -> ModelMismatchError:
+    """Return the error for a collection that was made anew, for another model, while it was in use."""
+    return ModelMismatchError(
+        f"collection {name!r} on {address} was made anew for model {now.model_name} ({now.model_id[:12]}, "
+        f"crop {now.crop}) while it was in use with {known.model_name} ({known.model_id[:12]}, crop "
+        f"{known.crop}); open it again with the model it has now"
+    )
+
+
+def too_few_peers(replicas: int, peers: int) -> InvalidArgumentError:
+    """Return the error for a collection with more copies than there are peers."""
+    return InvalidArgumentError(
+        f"this cluster keeps {replicas} copies of each shard, and has {peers} peers now; wait until the "
+        "others have joined, or ask for one copy with --replicas 1"
+    )
+
+
 def error_from_status(
     status: int, reason: str, *, address: str, name: str | None, write: bool = False
 ) -> StoreError:
@@ -95,7 +120,7 @@ def error_from_status(
         name: The collection of the request, if any.
         write: Whether the request was to change something.
     """
-    if status in (400, 403) and (refused := _refused_filter(reason, name)) is not None:
+    if status in (400, 403) and (refused := _refused_by_rule(reason, name)) is not None:
         return refused
     if status == 403 and write:
         return StoreUnreachableError(
@@ -117,8 +142,8 @@ def error_from_status(
     return StoreError(f"the server at {address} refused a request ({status}: {reason}); see its log")
 
 
-def _refused_filter(reason: str, name: str | None) -> StoreError | None:
-    """Return the error for a filter that strict mode or an older version refuses; None: it is another."""
+def _refused_by_rule(reason: str, name: str | None) -> StoreError | None:
+    """Return the error for what strict mode or an older version refuses; None: it is another."""
     if (field := _UNINDEXED.search(reason)) is not None:
         return UnindexedFieldError(
             f"this server lets only indexed fields be filtered (strict mode), and {field[1]} of {name!r} is "
@@ -127,6 +152,11 @@ def _refused_filter(reason: str, name: str | None) -> StoreError | None:
     if _NOT_HERE.search(reason):
         return SubstringRefusedError(
             "this server does not look for a part of a text (~); compare with = or !="
+        )
+    if (limit := _STRICT.match(reason)) is not None:
+        return StrictModeError(
+            f"the strict mode of {name or 'this server'} refuses this: {limit['what']}; {limit['help']}, or "
+            "have its strict_mode_config changed"
         )
     return None
 

@@ -8,32 +8,30 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.errors import (
-    CollectionExistsError,
-    InvalidArgumentError,
-    ModelMismatchError,
-    StoreError,
-    StoreUnavailableError,
-)
+from lookalike.encoder.errors import CollectionExistsError, StoreError, StoreUnavailableError
 from lookalike.indexer.server.client import CollectionInfo, Server
-from lookalike.indexer.server.config import to_qdrant
+from lookalike.indexer.server.config import Limits, to_qdrant
 from lookalike.indexer.server.errors import (
     SubstringRefusedError,
     UnindexedFieldError,
     collection_not_found,
+    made_anew,
+    too_few_peers,
 )
 from lookalike.indexer.server.hnsw import build_graphs
 from lookalike.indexer.server.metadata import metadata_changes, spec_values, to_metadata
 from lookalike.indexer.server.payload_indexes import PayloadIndexes
 from lookalike.indexer.server.replicas import answering_peers, next_step, rebalance, with_silent
-from lookalike.indexer.server.substring import passes, query_here, split_substrings
-from lookalike.indexer.server.upload import STREAMS, last_of_each, retry, upload
+from lookalike.indexer.server.substring import page_here, query_here
+from lookalike.indexer.server.upload import STREAMS, Patience, last_of_each, retry, upload
 from lookalike.indexer.store import (
+    NO_ID,
     CollectionSpec,
     Filter,
     Hit,
@@ -71,6 +69,7 @@ class _Known:
 
     spec: CollectionSpec
     layout: Layout | None
+    limits: Limits
     seconds: float
 
 
@@ -88,6 +87,7 @@ class ServerStore(VectorStore):
         self._indexes = PayloadIndexes(server)
         self._prepared: set[str] = set()
         self._no_substrings: set[str] = set()  # collections in strict mode
+        self._patience = Patience()
         self._closed = False
 
     @classmethod
@@ -118,17 +118,21 @@ class ServerStore(VectorStore):
     def list_collections(self) -> list[str]:
         """See :meth:`VectorStore.list_collections`."""
         self._check_open()
-        return sorted(name for name in self._server.list_collections() if self._is_ours(name))
+        return sorted(name for name in self._all_names() if self._is_ours(name))
+
+    def _all_names(self) -> list[str]:
+        return self._patience.read("", self._server.list_collections)
 
     def aliases(self) -> dict[str, str]:
         """See :meth:`VectorStore.aliases`; only those that are allowed as collection names."""
         self._check_open()
-        return {alias: name for alias, name in sorted(self._server.aliases().items()) if is_name(alias)}
+        aliases = self._patience.read("", self._server.aliases)
+        return {alias: name for alias, name in sorted(aliases.items()) if is_name(alias)}
 
     def set_alias(self, alias: str, name: str | None) -> None:
         """See :meth:`VectorStore.set_alias`."""
         aliases = self.aliases()
-        if check_name(alias) not in aliases and alias in self._server.list_collections():
+        if check_name(alias) not in aliases and alias in self._all_names():
             raise aliased_collection(self.address, alias)
         if name is None and alias not in aliases:
             raise missing_alias(self.address, alias, aliases)
@@ -146,7 +150,7 @@ class ServerStore(VectorStore):
     def create(self, name: str, spec: CollectionSpec, storage: StorageConfig | None = None) -> None:
         """See :meth:`VectorStore.create`. Payload fields to filter by are indexed before the upload."""
         self._check_open()
-        if check_name(name) in self._server.list_collections():
+        if check_name(name) in self._all_names():
             raise CollectionExistsError(
                 f"collection {name!r} already exists on {self.address}; choose another name or delete it"
             )
@@ -178,10 +182,7 @@ class ServerStore(VectorStore):
             raise StoreError(f"the server at {self.address} stores no metadata; upgrade Qdrant to 1.16")
         if state.layout is not None and state.layout.replicas > peers and not self._server.in_memory:
             self._server.delete_collection(name)
-            raise InvalidArgumentError(
-                f"this cluster keeps {state.layout.replicas} copies of each shard, and has {peers} peers "
-                "now; wait until the others have joined, or ask for one copy with --replicas 1"
-            )
+            raise too_few_peers(state.layout.replicas, peers)
         self._specs.pop(name, None)
         self._prepare_indexes(name, storage.numeric_fields)
 
@@ -192,13 +193,18 @@ class ServerStore(VectorStore):
             StoreError: the collection was not made by lookalike.
         """
         real = self._real(name)
-        state = self._state(real)
+        state = self._patience.read(real, lambda: self._state(real))
         spec = self._spec_of(real, state)
         self._remember(real, spec, state)
         return spec
 
+    def probe(self, name: str) -> None:
+        """See :meth:`VectorStore.probe`."""
+        self._spec_of(name, self._state(name))
+        self._server.get(name, [NO_ID], with_vectors=False)
+
     def _remember(self, name: str, spec: CollectionSpec, state: CollectionInfo) -> None:
-        self._specs[name] = _Known(spec, state.layout, time.monotonic())
+        self._specs[name] = _Known(spec, state.layout, state.limits, time.monotonic())
         self._indexes.note(name, state.fields)
 
     def _spec_of(self, name: str, state: CollectionInfo) -> CollectionSpec:
@@ -272,26 +278,23 @@ class ServerStore(VectorStore):
         def describe(part: slice) -> str:
             return f"points {part.start + 1} to {part.stop} of {len(keys)}, from {keys[part.start]} on,"
 
-        upload(len(keys), send, describe, streams=1 if self._server.in_memory else STREAMS)
+        limits, streams = self._specs[name].limits, 1 if self._server.in_memory else STREAMS
+        upload(len(keys), send, describe, streams=streams, batch=limits.upsert)
         retry(lambda: self._server.wait_applied(name), "points")
-        for start in range(0, len(keys), CHUNK):
-            chunk = keys[start : start + CHUNK]
-            retry(lambda chunk=chunk: self._server.check_stored(name, chunk), "points")  # type: ignore[misc]  # bound now
+        for start in range(0, len(keys), limits.condition):
+            retry(partial(self._server.check_stored, name, keys[start : start + limits.condition]), "points")
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
         """See :meth:`VectorStore.delete`."""
-        name = self._real(name)
-        self._dimension(name)
+        name = self._checked(name)
         keys = check_ids(ids)
         for start in range(0, len(keys), CHUNK):
-            chunk = keys[start : start + CHUNK]
-            retry(lambda chunk=chunk: self._server.delete(name, chunk), "deletions")  # type: ignore[misc]  # bound now
+            retry(partial(self._server.delete, name, keys[start : start + CHUNK]), "deletions")
 
     def get(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> dict[str, Record]:
         """See :meth:`VectorStore.get`."""
-        name = self._real(name)
-        self._dimension(name)
-        records = self._server.get(name, check_ids(ids), with_vectors=with_vectors)
+        name, keys = self._checked(name), check_ids(ids)
+        records = self._patience.read(name, lambda: self._server.get(name, keys, with_vectors=with_vectors))
         return {record.id: record for record in records}
 
     def search(
@@ -300,57 +303,56 @@ class ServerStore(VectorStore):
         """See :meth:`VectorStore.search`."""
         name = self._real(name)
         dimension = self._dimension(name)
-        layout = self._specs[name].layout
+        layout, limits = self._specs[name].layout, self._specs[name].limits
 
         def query(rows: list[list[float]], limit: int, where: Filter | None) -> list[list[Hit]]:
             self._check_open()
-            return self._server.query(name, rows, limit=limit, where=where, layout=layout)
+            most = max(k, min(limit, limits.hits))  # more than k are asked for where scores are equal
+            return self._server.query(name, rows, limit=most, where=where, layout=layout, limits=limits)
 
-        def there() -> list[list[Hit]]:
-            return best_hits(lambda rows, limit: query(rows, limit, where), queries, k=k, dimension=dimension)
+        def best(ask: Callable[[list[list[float]], int], list[list[Hit]]]) -> list[list[Hit]]:
+            return best_hits(ask, queries, k=k, dimension=dimension)
 
-        def here() -> list[list[Hit]]:
-            passing = query_here(query, where)
-            return best_hits(passing, queries, k=k, dimension=dimension)
-
-        return self._filtered(name, where, there, here)
+        ask = partial(best, partial(query, where=where))
+        return self._filtered(name, where, ask, lambda: best(query_here(query, where)))
 
     def scroll(
         self, name: str, *, where: Filter | None = None, with_vectors: bool = False
     ) -> Iterator[Record]:
         """See :meth:`VectorStore.scroll`."""
-        name = self._real(name)
-        self._dimension(name)
+        name = self._checked(name)
+        most = self._specs[name].limits.hits
 
         def page(offset: Any, where: Filter | None) -> tuple[list[Record], Any]:
             self._check_open()
-            return self._server.scroll_page(name, offset, where=where, with_vectors=with_vectors)
+            how: dict[str, Any] = {"where": where, "with_vectors": with_vectors, "most": most}
+            return self._server.scroll_page(name, offset, **how)
 
-        def here(offset: Any) -> tuple[list[Record], Any]:
-            rest, searches = split_substrings(where)
-            records, following = page(offset, rest)
-            return [each for each in records if passes(each.payload, searches)], following
+        here = page_here(page, where)
 
-        def get_page(offset: Any) -> tuple[list[Record], Any]:
-            return self._filtered(name, where, lambda: page(offset, where), lambda: here(offset))
-
-        return scroll_pages(get_page)
+        return scroll_pages(
+            lambda offset: self._filtered(name, where, lambda: page(offset, where), lambda: here(offset))
+        )
 
     def count(self, name: str, *, where: Filter | None = None) -> int:
         """See :meth:`VectorStore.count`."""
-        name = self._real(name)
-        self._dimension(name)
-        return self._filtered(
-            name,
-            where,
-            lambda: self._server.count(name, where),
-            lambda: sum(1 for _ in self.scroll(name, where=where)),
-        )
+        name = self._checked(name)
+        ask = partial(self._server.count, name, where)
+        return self._filtered(name, where, ask, lambda: sum(1 for _ in self.scroll(name, where=where)))
+
+    def facet(self, name: str, field: str, *, where: Filter | None = None) -> dict[str, int] | None:
+        """See :meth:`VectorStore.facet`."""
+        name = self._checked(name)
+        state = self._patience.read(name, lambda: self._state(name))
+        if field not in state.texts and not self._server.in_memory:
+            return None
+        ask = partial(self._server.facet, name, field, where, most=state.limits.hits)
+        return self._filtered(name, where, ask, lambda: None)
 
     def index_state(self, name: str) -> IndexState:
         """See :meth:`VectorStore.index_state`; a server does not report its size on disk."""
         name = self._real(name)
-        points, state = self.count(name), self._state(name)
+        points, state = self.count(name), self._patience.read(name, lambda: self._state(name))
         return IndexState(points, state.indexed, layout=state.layout)
 
     def build_index(self, name: str) -> None:
@@ -388,7 +390,7 @@ class ServerStore(VectorStore):
 
     def flush(self, name: str) -> None:
         """See :meth:`VectorStore.flush`; the server has acknowledged every write already."""
-        self._dimension(self._real(name))
+        self._checked(name)
 
     def close(self) -> None:
         """See :meth:`VectorStore.close`."""
@@ -409,6 +411,12 @@ class ServerStore(VectorStore):
         if not is_name(name):
             raise collection_not_found(self.address, name)
         return self.aliases().get(name, name)
+
+    def _checked(self, name: str) -> str:
+        """Resolve the name of a collection that is there and still has the model that it had."""
+        name = self._real(name)
+        self._dimension(name)
+        return name
 
     def _state(self, name: str) -> CollectionInfo:
         """Return the state of an existing collection."""
@@ -443,12 +451,7 @@ class ServerStore(VectorStore):
                 return known.spec.dimension
             spec = self._spec_of(name, state)
             if not spec.same_embedding(known.spec):
-                raise ModelMismatchError(
-                    f"collection {name!r} on {self.address} was made anew for model {spec.model_name} "
-                    f"({spec.model_id[:12]}, crop {spec.crop}) while it was in use with "
-                    f"{known.spec.model_name} ({known.spec.model_id[:12]}, crop {known.spec.crop}); open it "
-                    "again with the model it has now"
-                )
+                raise made_anew(self.address, name, known.spec, spec)
             self._remember(name, spec, state)
         return known.spec.dimension
 
@@ -462,7 +465,7 @@ class ServerStore(VectorStore):
             ask = there if self._server.has_substrings and name not in self._no_substrings else here
         while True:
             try:
-                return ask()
+                return self._patience.read(name, ask)
             except SubstringRefusedError:
                 if ask is here:
                     raise
@@ -478,7 +481,7 @@ class ServerStore(VectorStore):
 
     def _prepare_indexes(self, name: str, numbers: Sequence[str] = ()) -> bool:
         """Index what every item has; return whether any of it was not."""
-        state = self._state(name)
+        state = self._patience.read(name, lambda: self._state(name))
         self._indexes.note(name, state.fields)
         spec = self._spec_of(name, state)
         made = retry(lambda: self._indexes.add_standard(name, spec, numbers), "payload indexes")
@@ -488,6 +491,8 @@ class ServerStore(VectorStore):
     def _index_what_is_there(self, name: str) -> bool:
         """Index the fields that the first thousand items have; return whether any was not."""
         made = self._prepare_indexes(name)
-        records, _ = self._server.scroll_page(name, None, where=None, with_vectors=False)
+        records, _ = self._server.scroll_page(
+            name, None, where=None, with_vectors=False, most=self._specs[name].limits.hits
+        )
         payloads = [record.payload for record in records]
         return retry(lambda: self._indexes.add_new(name, payloads), "payload indexes") or made

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.indexer.store import Condition, Filter, Hit, Payload
+from lookalike.indexer.store import Condition, Filter, Hit, Payload, Record
 
 MOST_HITS: Final = 16_384
 """Nearest points that are looked at for those that pass."""
@@ -40,6 +40,8 @@ def _has(payload: Payload, keys: list[str], text: str) -> bool:
 
 Query = Callable[[list[list[float]], int, Filter | None], list[list[Hit]]]
 """Returns for each row so many of the nearest points that pass a filter."""
+Page = Callable[[Any, Filter | None], tuple[list[Record], Any]]
+"""Returns the points that pass a filter from an offset on, and the offset of the next page."""
 
 
 def query_here(query: Query, where: Filter | None) -> Callable[[list[list[float]], int], list[list[Hit]]]:
@@ -51,6 +53,17 @@ def query_here(query: Query, where: Filter | None) -> Callable[[list[list[float]
             return query_filtered(lambda most: query([row], most, rest)[0], searches, limit=limit)
 
         return [of_row(row) for row in rows]
+
+    return passing
+
+
+def page_here(page: Page, where: Filter | None) -> Callable[[Any], tuple[list[Record], Any]]:
+    """Return what a scroll asks for the page at an offset, with the substring searches done here."""
+    rest, searches = split_substrings(where)
+
+    def passing(offset: Any) -> tuple[list[Record], Any]:
+        records, following = page(offset, rest)
+        return [each for each in records if passes(each.payload, searches)], following
 
     return passing
 

@@ -1,6 +1,6 @@
 """Sources of images: folders, files, archives, data sets, and tables of payload fields."""
 
-from lookalike.indexer.sources.file_list import FileList, read_list
+from lookalike.indexer.sources.file_list import FileList, common_folder, names_below, read_list
 from lookalike.indexer.sources.mnist import MnistImage
 from lookalike.indexer.sources.payload_tables import numeric_fields, person_name, read_payload, read_tables
 from lookalike.indexer.sources.place import file_below, leads_out
@@ -35,12 +35,14 @@ __all__ = [
     "as_path",
     "as_sources",
     "as_text",
+    "common_folder",
     "file_below",
     "item_id",
     "leads_out",
     "located",
     "merge_roots",
     "name_of_root",
+    "names_below",
     "numeric_fields",
     "person_name",
     "person_pattern",

@@ -8,12 +8,16 @@ import stat
 import sys
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Self
 
-from lookalike.encoder.errors import DataError, printable
+import numpy as np
+
+from lookalike.encoder.errors import DataError, InvalidArgumentError, printable
 from lookalike.encoder.files import MAX_BYTES, check_readable
 
 _PIECE: Final = 1 << 20
@@ -104,3 +108,88 @@ def read_list(source: str, *, nul: bool) -> list[Path]:
         DataError: the list cannot be read, or is empty.
     """
     return list(FileList(source, nul=nul))
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFiles:
+    """Files that were named one by one, each once, in their order. Use :meth:`below` to make one.
+
+    Of each that is named once nothing is in memory: the list is read whenever they are iterated.
+
+    Attributes:
+        files: As the user wrote them, also those named again; they can be iterated several times.
+        root: Folder, resolved, that they lie in.
+        count: How many there are.
+        repeated: Hashes of the names that may be there several times.
+    """
+
+    files: Iterable[Path]
+    root: Path
+    count: int
+    repeated: frozenset[int]
+
+    @classmethod
+    def below(cls, root: Path, files: Iterable[Path]) -> Self:
+        """Look at all files once; 8 bytes of each are in memory meanwhile.
+
+        Raises:
+            InvalidArgumentError: a file lies outside the root.
+            DataError: the list cannot be read.
+        """
+        hashes = np.fromiter(map(hash, names_below(str(root), files)), np.int64)
+        hashes.sort()
+        again = hashes[1:][hashes[1:] == hashes[:-1]]
+        return cls(files, root, len(hashes) - len(again), frozenset(again.tolist()))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the paths relative to the root, as the system spells them.
+
+        Raises:
+            InvalidArgumentError, DataError: as :meth:`below` says, of a list that has changed.
+        """
+        seen: set[str] = set()
+        for name in names_below(str(self.root), self.files):
+            if hash(name) in self.repeated:
+                if name in seen:
+                    continue
+                seen.add(name)
+            yield name
+
+
+def names_below(folder: str, files: Iterable[Path]) -> Iterator[str]:
+    """Yield the paths of files relative to a resolved folder; a link keeps its own name.
+
+    Raises:
+        InvalidArgumentError: a file lies outside.
+    """
+    top = folder if folder.endswith(os.sep) else folder + os.sep
+    resolve = _resolving()
+    for file in files:
+        parent, name = os.path.split(file)
+        resolved = resolve(parent)
+        absolute = f"{resolved}{name}" if resolved.endswith(os.sep) else f"{resolved}{os.sep}{name}"
+        if not absolute.startswith(top):
+            raise InvalidArgumentError(
+                f"listed files lie under --root {printable(folder)}, {printable(absolute)} does not; "
+                "name a folder above all of them"
+            )
+        yield absolute.removeprefix(top)
+
+
+def common_folder(files: Iterable[Path]) -> Path:
+    """Return the deepest folder, resolved, that holds all files, of which there is at least one."""
+    common = last = ""
+    resolve = _resolving()
+    for file in files:
+        folder = resolve(os.path.dirname(file))  # noqa: PTH120  # no Path is made of each of millions
+        if folder != last:
+            last, common = folder, os.path.commonpath([common, folder]) if common else folder
+    return Path(common)
+
+
+def _resolving() -> Callable[[str], str]:
+    """Return what resolves folders, and remembers the last ones: a list names many files of each."""
+    return lru_cache(maxsize=4096)(os.path.realpath)

@@ -8,9 +8,12 @@ without leading zeros (00123 is a name); else it holds text.
 from __future__ import annotations
 
 import csv
+import json
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import sqlite3
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -27,26 +30,116 @@ _NUMBER: Final = re.compile(r" *-?(?:0|[1-9][0-9]{0,18})(?P<broken>(?:\.[0-9]*)?
 """As JSON writes numbers; ``+41...`` is a telephone number, ``1_000`` a name."""
 
 
-def read_payload(file: Path) -> dict[str, dict[str, Any]]:
-    """Return the fields that a table has for each path, relative to its root and with ``/``.
+class PayloadTable(Mapping[str, dict[str, Any]]):
+    """Fields by path; they lie in a temporary file, not in memory.
+
+    SQLite keeps some megabytes of it, writes the rest to where ``TMPDIR`` says, and removes it at the end.
+    """
+
+    def __init__(self) -> None:
+        # Images may be listed by another thread than the one that reads the table, one at a time.
+        self._rows = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        weakref.finalize(self, self._rows.close)
+        self._texts: set[str] | None = None
+        self._count = 0
+        with _full_disk():
+            self._rows.execute("PRAGMA journal_mode = OFF")
+            self._rows.execute("BEGIN")
+            self._rows.execute("CREATE TABLE fields (path TEXT UNIQUE NOT NULL, row TEXT NOT NULL)")
+
+    def __getitem__(self, path: str) -> dict[str, Any]:
+        row = self._find(path)
+        if row is None:
+            raise KeyError(path)
+        return self._with_numbers(row)
+
+    def __iter__(self) -> Iterator[str]:
+        return (path for (path,) in self._rows.execute("SELECT path FROM fields ORDER BY rowid"))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, path: str, row: Mapping[str, Any]) -> bool:
+        """Add the fields of a path; return False, and change nothing, where there are some already.
+
+        Raises:
+            DataError: the disk is full.
+        """
+        with _full_disk():
+            done = self._rows.execute(
+                "INSERT OR IGNORE INTO fields VALUES (?, ?)", (path, json.dumps(row))
+            ).rowcount
+        self._count += done
+        return done > 0
+
+    def add_beside(self, path: str, row: Mapping[str, Any]) -> None:
+        """Add fields of a path that the table does not have.
+
+        Raises:
+            DataError: the disk is full.
+        """
+        known = self._find(path)
+        if known is None:
+            self.add(path, row)
+            return
+        with _full_disk():
+            self._rows.execute(
+                "UPDATE fields SET row = ? WHERE path = ?", (json.dumps({**row, **known}), path)
+            )
+
+    def note_texts(self, texts: set[str]) -> None:
+        """Give the cells of all columns but these as numbers; without this, no text is a number."""
+        self._texts = texts
+
+    def _find(self, path: str) -> dict[str, Any] | None:
+        try:
+            found = self._rows.execute("SELECT row FROM fields WHERE path = ?", (path,)).fetchone()
+        except UnicodeEncodeError:  # half a character, which no table has
+            return None
+        return None if found is None else json.loads(found[0])
+
+    def _with_numbers(self, row: dict[str, Any]) -> dict[str, Any]:
+        if self._texts is None:
+            return row
+        return {
+            key: _number(cell) if isinstance(cell, str) and key not in self._texts else cell
+            for key, cell in row.items()
+        }
+
+
+@contextmanager
+def _full_disk() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise DataError(
+            f"a table is kept in a temporary file while images are read, which cannot be written ({error}); "
+            "free some space, or name another folder in TMPDIR"
+        ) from error
+
+
+def read_payload(file: Path) -> Mapping[str, dict[str, Any]]:
+    """Return the fields that a table has for each path, relative to the root and with ``/``.
 
     An empty cell of a CSV is left out; a column in which every cell is a number becomes numbers.
 
     Raises:
         DataError: the file is missing or malformed (with its line), or has a column that the index fills
-            itself.
+            itself; or the disk is full.
     """
+    return _read_table(file)
+
+
+def _read_table(file: Path) -> PayloadTable:
     is_json = file.suffix.lower() in {".jsonl", ".ndjson"}
     rows = _json_lines(file) if is_json else _csv_rows(file)
-    fields: dict[str, dict[str, Any]] = {}
+    table, texts = PayloadTable(), {"person"}
     for line, row in rows:
         path = row.pop("path", None)
         if not isinstance(path, str) or not path:
             raise _malformed(file, line, "name an image in its column path")
         if taken := RESERVED & row.keys():
             raise _malformed(file, line, f"leave {', '.join(sorted(taken))} to the index")
-        if path in fields:
-            raise _malformed(file, line, f"name each image once, {printable(path)} was named before")
         if "person" in row:
             try:
                 row["person"] = person_name(row["person"])
@@ -54,10 +147,13 @@ def read_payload(file: Path) -> dict[str, dict[str, Any]]:
                 raise _malformed(file, line, f"name a person, but {error}") from error
         if (fault := payload_fault({"path": path, **row})) is not None:
             raise _malformed(file, line, f"hold what can be stored, but {fault}")
-        fields[path] = row
+        if not table.add(path, row):
+            raise _malformed(file, line, f"name each image once, {printable(path)} was named before")
+        if not is_json:
+            texts |= {key for key, cell in row.items() if key not in texts and _number(cell) is None}
     if not is_json:
-        _read_numbers(fields.values())
-    return fields
+        table.note_texts(texts)
+    return table
 
 
 def read_tables(payload: Path | None, attributes: Path | None) -> Mapping[str, Mapping[str, Any]] | None:
@@ -68,14 +164,14 @@ def read_tables(payload: Path | None, attributes: Path | None) -> Mapping[str, M
         attributes: Scores in the form of ``lfw_attributes.txt``, for :func:`read_scores`.
 
     Raises:
-        DataError: a file is missing or malformed (with its line).
+        DataError: a file is missing or malformed (with its line), or the disk is full.
     """
     if payload is None and attributes is None:
         return None
-    fields: dict[str, dict[str, Any]] = {} if attributes is None else dict(read_scores(attributes))
-    for path, row in ({} if payload is None else read_payload(payload)).items():
-        fields[path] = {**fields.get(path, {}), **row}
-    return fields
+    table = PayloadTable() if payload is None else _read_table(payload)
+    for path, row in ({} if attributes is None else read_scores(attributes)).items():
+        table.add_beside(path, row)
+    return table
 
 
 def numeric_fields(sources: Iterable[Source]) -> list[str]:
@@ -152,17 +248,6 @@ def person_name(value: object) -> str | None:
     if type(value) is int:
         return str(value)
     raise ValueError(f"{printable(repr(value)[:40])} is not text")
-
-
-def _read_numbers(rows: Collection[dict[str, str | int | float]]) -> None:
-    """Turn the cells of each column that holds nothing but numbers into numbers, in place."""
-    texts = {
-        key for row in rows for key, cell in row.items() if key == "person" or _number(str(cell)) is None
-    }
-    for row in rows:
-        for key, cell in row.items():
-            if key not in texts and (number := _number(str(cell))) is not None:
-                row[key] = number
 
 
 def _number(cell: str) -> int | float | None:

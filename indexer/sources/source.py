@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, cast
 from lookalike.encoder.datasets import SPLITS, Split, find_lfw, find_mnist
 from lookalike.encoder.errors import DataError, InvalidArgumentError, printable
 from lookalike.encoder.images import OnSkipped, find_names, is_image
+from lookalike.indexer.sources.file_list import ListedFiles, common_folder
 from lookalike.indexer.sources.mnist import find_mnist_images
 from lookalike.indexer.sources.tar import Contained, find_members, is_archive
 
@@ -155,7 +156,7 @@ class Source:
     root_name: str
     root: Path
     only: Path | None = None
-    listed: tuple[Path, ...] | None = None
+    listed: ListedFiles | None = None
     filter: SourceFilter = field(default_factory=SourceFilter)
     splits: tuple[Split, ...] | None = None
 
@@ -213,7 +214,7 @@ class Source:
                 on_skipped(relative, kind)
 
         if self.listed is not None:
-            yield from map(str, self.listed)
+            yield from self.listed
         elif self.only is None or (self.root / self.only).is_dir():
             folder = self.root if self.only is None else self.root / self.only
             names = find_names(
@@ -240,7 +241,8 @@ class SourceList:
 
     Attributes:
         sources: ``lfw``, ``mnist``, or paths of folders, image files and tar archives.
-        files: Image files that are named one by one; they become one source. Falsy: there are none.
+        files: Image files that are named one by one; they become one source. They are iterated several
+            times. Falsy: there are none.
         root: Folder that the paths of ``files`` are relative to; None: see :func:`list_source`.
         root_name: Name of the root in the collection; None: as the collection calls it, else the
             folder's name.
@@ -270,9 +272,7 @@ class SourceList:
         ]
         if self.files:
             opened.append(
-                list_source(
-                    list(self.files), root=self.root, known_roots=known_roots, root_name=self.root_name
-                )
+                list_source(self.files, root=self.root, known_roots=known_roots, root_name=self.root_name)
             )
         return [replace(source, filter=self.filter) for source in opened]
 
@@ -379,12 +379,12 @@ def _find_dataset(source: str, split: Literal["train", "test", "all"] | None) ->
 
 
 def list_source(
-    files: Sequence[Path], *, root: Path | None, known_roots: Mapping[str, str], root_name: str | None = None
+    files: Iterable[Path], *, root: Path | None, known_roots: Mapping[str, str], root_name: str | None = None
 ) -> Source:
     """Make one source of files that were named one by one.
 
     Args:
-        files: As the user wrote them, at least one.
+        files: As the user wrote them, at least one; they are iterated several times.
         root: Folder that their paths are relative to; None: the closest root the collection knows that holds
             all of them, else the folder that they have in common.
         known_roots: Roots that the collection remembers, name to folder.
@@ -392,23 +392,15 @@ def list_source(
 
     Raises:
         InvalidArgumentError: a file lies outside the root, or the root's name is not allowed.
+        DataError: the list cannot be read.
     """
-    # Only the folder is resolved: a link keeps its own name, as it does in a folder.
-    absolute = [file.parent.resolve() / file.name for file in files]
-    common = Path(os.path.commonpath([file.parent for file in absolute]))
-    folder = common if root is None else root.resolve()
-    for file in absolute:
-        if not file.is_relative_to(folder):
-            raise InvalidArgumentError(
-                f"listed files lie under --root {printable(str(folder))}, {printable(str(file))} does not; "
-                "name a folder above all of them"
-            )
+    folder = common_folder(files) if root is None else root.resolve()
     enclosing = _enclosing_root(folder, known_roots) if root_name is None and root is None else None
     if enclosing is not None:
         source = Source(*enclosing)
     else:
         source = with_root_name(Source(as_text(Path(folder.name)) or "root", folder), root_name, known_roots)
-    return replace(source, listed=tuple(dict.fromkeys(file.relative_to(source.root) for file in absolute)))
+    return replace(source, listed=ListedFiles.below(source.root, files))
 
 
 def as_text(path: Path | str) -> str:

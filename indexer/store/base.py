@@ -1,4 +1,4 @@
-"""The protocol of a vector store, and what follows from it alone: aliases resolved, values counted.
+"""The protocol of a vector store, and what follows from it alone: aliases resolved, collections opened.
 
 It has two implementations, ``lookalike.indexer.embedded.store`` (in a folder, the default) and
 ``lookalike.indexer.server.store`` (a Qdrant server or cluster). Both give the same answers
@@ -9,13 +9,10 @@ Legend: N vectors, Q queries, D dimensions of an embedding, k hits.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from itertools import islice
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,18 +21,16 @@ from lookalike.encoder.errors import (
     CollectionExistsError,
     CollectionNotFoundError,
     InvalidArgumentError,
+    StoreBusyError,
     StoreError,
     StoreUnreachableError,
-    printable,
 )
-from lookalike.indexer.store.filters import Condition, Filter, items_filter
+from lookalike.indexer.store.filters import Filter
 from lookalike.indexer.store.layout import CollectionSpec, Layout, StorageConfig
 from lookalike.indexer.store.points import Hit, Payload, Record
 
-_SAMPLE: Final = 256
-"""Items that are looked at for the names of fields before all are asked for one."""
-
-_NO_ID: Final = "00000000-0000-0000-0000-000000000000"
+NO_ID: Final = "00000000-0000-0000-0000-000000000000"
+"""An id that no point has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +154,11 @@ class VectorStore(Protocol):
         """Return the spec of a collection: what it remembers about itself."""
         ...
 
+    def probe(self, name: str) -> None:
+        """Open a collection and read from it, without patience where it does not answer."""
+        self.info(name)
+        self.get(name, [NO_ID])
+
     def update_info(self, name: str, spec: CollectionSpec, *, before: CollectionSpec | None = None) -> None:
         """Replace the spec of a collection (new roots); model, dimension and metric must stay.
 
@@ -233,6 +233,22 @@ class VectorStore(Protocol):
     def count(self, name: str, *, where: Filter | None = None) -> int:
         """Return the exact number of points that pass the filter."""
         ...
+
+    def facet(
+        self,
+        name: str,  # noqa: ARG002  # for implementations
+        field: str,  # noqa: ARG002
+        *,
+        where: Filter | None = None,  # noqa: ARG002
+    ) -> dict[str, int] | None:
+        """Count the values of a text field by its index, exactly; None where that does not count them all.
+
+        Args:
+            name: The collection.
+            field: The field, as a Qdrant path (:func:`json_path`).
+            where: Points that count.
+        """
+        return None
 
     def index_state(self, name: str) -> IndexState:
         """Return size, index and layout of a collection."""
@@ -392,6 +408,17 @@ def check_unaliased(address: str, name: str, aliases: dict[str, str]) -> None:
         )
 
 
+Closed = Literal["held", "unreachable", "damaged"]
+"""Why a collection cannot be opened: another process has it, the server does not answer for it, or else."""
+
+
+def closed_by(error: StoreError) -> Closed:
+    """Return in one word what an error of :func:`opening_error` says."""
+    if isinstance(error, StoreBusyError):
+        return "held"
+    return "unreachable" if isinstance(error, StoreUnreachableError) else "damaged"
+
+
 def opening_error(store: VectorStore, name: str) -> StoreError | None:
     """Open a collection of the store, read from it, and return why that cannot be done; None when it can.
 
@@ -402,8 +429,7 @@ def opening_error(store: VectorStore, name: str) -> StoreError | None:
         StoreUnreachableError: the server itself does not answer.
     """
     try:
-        store.info(name)
-        store.get(name, [_NO_ID])
+        store.probe(name)
     except StoreUnreachableError as error:
         store.aliases()
         return error
@@ -412,57 +438,3 @@ def opening_error(store: VectorStore, name: str) -> StoreError | None:
     except StoreError as error:
         return error
     return None
-
-
-def value_counts(
-    store: VectorStore, name: str, field: str, *, where: Filter | None = None
-) -> list[tuple[str | int | float | bool, int]]:
-    """Return each value of a field and its number of points, the most frequent first, then by value.
-
-    Each element of a list counts, once per point; nested objects and missing fields are not counted. All
-    points are read.
-
-    Raises:
-        InvalidArgumentError: the field is not a valid payload path.
-        CollectionNotFoundError: there is no such collection.
-    """
-    parts = Condition(field, "=", "").key.split(".")
-    if where is not None:
-        check_fields(store, name, where)
-    counts: Counter[tuple[str, Any]] = Counter()
-    for record in store.scroll(name, where=items_filter(store.info(name), where)):
-        value: Any = record.payload
-        for part in parts:
-            value = value.get(part) if isinstance(value, dict) else None
-        values = value if isinstance(value, list) else [value]
-        counts.update({(type(one).__name__, one) for one in values if isinstance(one, str | int | float)})
-    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0][0], item[0][1]))
-    return [(value, count) for (_, value), count in ranked]
-
-
-def check_fields(store: VectorStore, name: str, where: Filter) -> None:
-    """Check that for each field in a filter there is an item that has it.
-
-    Raises:
-        InvalidArgumentError: there is none; the message names fields that are spelled alike.
-        CollectionNotFoundError: there is no such collection.
-    """
-    known: dict[str, None] = {}
-    for record in islice(store.scroll(name), _SAMPLE):
-        known |= dict.fromkeys(field_names(record.payload))
-    for key in dict.fromkeys(condition.key for condition in where.conditions):
-        if not known or key in known or store.count(name, where=Filter(present=(key,))):
-            continue
-        near = get_close_matches(key, known, n=3) or list(known)[:10]
-        raise InvalidArgumentError(
-            f"no item of {name} has a field {printable(key)!r}; fields are for example "
-            f"{printable(', '.join(near))}"
-        )
-
-
-def field_names(payload: Payload, above: str = "") -> Iterator[str]:
-    """Yield the fields of a payload, and with dots those of objects in it."""
-    for key, value in payload.items():
-        yield above + key
-        if isinstance(value, dict):
-            yield from field_names(value, f"{above}{key}.")

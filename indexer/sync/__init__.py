@@ -16,7 +16,7 @@ from lookalike.indexer.sync.faces import (
     face_vectors,
     more_ids,
 )
-from lookalike.indexer.sync.plan import ToEmbed
+from lookalike.indexer.sync.plan import ToEmbed, chunked, new_items
 from lookalike.indexer.sync.report import SyncEvent, SyncReport
 from lookalike.indexer.sync.sync import sync
 
@@ -26,6 +26,7 @@ __all__ = [
     "SyncReport",
     "ToEmbed",
     "check_faces",
+    "chunked",
     "drop_degenerate",
     "face_count",
     "face_id",
@@ -35,6 +36,7 @@ __all__ = [
     "ignored_options_warning",
     "index_when_large",
     "more_ids",
+    "new_items",
     "new_spec",
     "open_model",
     "sync",

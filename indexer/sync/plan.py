@@ -82,17 +82,9 @@ class SourceScan:
         return sum(len(items) for _, items in ahead) >= count
 
     def _chunks(self) -> Iterator[tuple[Source, list[Item]]]:
-        earlier = IdSet()
-        for source in self.sources:
-            found = source.items(partial(self._note_unreadable, source), partial(self._note_skipped, source))
-            for items in chunked(found):
-                known = earlier.contains([item.id for item in items])
-                new = [item for item, is_known in zip(items, known, strict=True) if not is_known]
-                for item in new if len(self.sources) > 1 else ():
-                    earlier.add(item.id)
-                self._on_found(len(new))
-                yield source, new
-            earlier.settle()
+        for source, new in new_items(self.sources, self._note_unreadable, self._note_skipped):
+            self._on_found(len(new))
+            yield source, new
 
     def _note_skipped(self, source: Source, relative: str, kind: str) -> None:
         if len(self.sources) > 1:  # they may overlap
@@ -106,6 +98,41 @@ class SourceScan:
         folder = str(error.filename)
         self.unreadable_dirs.append((source, f"{Path(folder).relative_to(source.root).as_posix()}/"))
         self.unreadable.append((printable(folder), f"cannot be listed ({error.strerror or error})"))
+
+
+def new_items(
+    sources: Sequence[Source],
+    on_unreadable: Callable[[Source, OSError], object],
+    on_skipped: Callable[[Source, str, str], object],
+) -> Iterator[tuple[Source, list[Item]]]:
+    """Yield the items of sources in chunks, without those that an earlier source has.
+
+    Only sources of one root can have the same items: memory holds 16 bytes of each of these.
+
+    Args:
+        sources: They may overlap.
+        on_unreadable: Called with a source and a folder of it that cannot be listed.
+        on_skipped: Called with a source, and what is passed over in it, as :meth:`Source.items` says.
+
+    Raises:
+        DataError: an archive cannot be read.
+    """
+    left = Counter(source.root_name for source in sources)
+    found = {root: IdSet() for root, count in left.items() if count > 1}
+    for source in sources:
+        left[source.root_name] -= 1
+        earlier = found.get(source.root_name)
+        items = source.items(partial(on_unreadable, source), partial(on_skipped, source))
+        if earlier is None:
+            yield from ((source, chunk) for chunk in chunked(items))
+            continue
+        for chunk in chunked(items):
+            known = earlier.contains([item.id for item in chunk])
+            new = [item for item, is_known in zip(chunk, known, strict=True) if not is_known]
+            for item in new if left[source.root_name] else ():
+                earlier.add(item.id)
+            yield source, new
+        earlier.settle()
 
 
 def chunked(each: Iterable[_Each], size: int = CHUNK) -> Iterator[list[_Each]]:
@@ -374,10 +401,12 @@ def _unseen(
             for of, folder in scan.unreadable_dirs
         )
 
+    if store.count(name) == sum(seen_per_root.values()):
+        return  # the usual case: all that is stored was seen
     for root in {source.root_name for source in scan.sources}:
         of_root = Filter((Condition("root", "=", root),))
         if store.count(name, where=of_root) == seen_per_root[root]:
-            continue  # the usual case: all that is stored was seen
+            continue
         sources = [source for source in scan.sources if source.root_name == root]
         for records in chunked(store.scroll(name, where=of_root)):
             # The faces of a picture are missing together, and the first stands for all.

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib.util import find_spec
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field
@@ -18,10 +18,12 @@ from lookalike.deploy.http.errors import PROBLEMS, ApiError
 from lookalike.deploy.http.registry import ModelRegistry
 from lookalike.deploy.http.state import AppState, State
 from lookalike.deploy.http.uploads import describe_body, parse_body
-from lookalike.encoder.errors import CollectionNotFoundError, StoreBusyError, printable
+from lookalike.encoder.errors import CollectionNotFoundError, printable
 from lookalike.encoder.runtime import Denoiser, Model
 from lookalike.indexer.store import (
     CLUSTER_NAME,
+    Closed,
+    closed_by,
     counts_to_json,
     items_filter,
     opening_error,
@@ -146,6 +148,7 @@ class CollectionsResponse(BaseModel):
     collections: list[CollectionJson]
     damaged: list[ClosedJson]
     held: list[ClosedJson] = Field(description="Another process has them open.")
+    unreachable: list[ClosedJson] = Field(description="The server of the store does not answer for them.")
 
 
 class FacetsResponse(BaseModel):
@@ -195,14 +198,15 @@ async def collections(state: State) -> JSONResponse:
 
 def _collections(registry: ModelRegistry) -> dict[str, list[dict[str, Any]]]:
     store = registry.store
-    found: dict[str, list[dict[str, Any]]] = {"collections": [], "damaged": [], "held": []}
+    found: dict[str, list[dict[str, Any]]] = {"collections": [], **{each: [] for each in get_args(Closed)}}
     aliases = store.aliases()
     for name in store.list_collections():
         if (error := opening_error(store, name)) is not None:
             # The reason, without the place of the store: that is the service's own.
-            reason = str(error).replace(f"{store.address}/", "").replace(store.address, "")
-            closed = {"name": name, "reason": reason}
-            found["held" if isinstance(error, StoreBusyError) else "damaged"].append(closed)
+            reason, place = str(error), store.address
+            for told in (f" at {place}", f" on {place}", f"{place}/", place):
+                reason = reason.replace(told, "")
+            found[closed_by(error)].append({"name": name, "reason": reason})
             continue
         with suppress(CollectionNotFoundError):  # it was deleted meanwhile
             found["collections"].append(_row(registry, name, aliases))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
@@ -17,6 +17,7 @@ from lookalike.deploy.http.metrics import MEDIA_TYPE
 from lookalike.deploy.http.settings import MAX_DENOISED_PIXELS
 from lookalike.deploy.http.state import State
 from lookalike.encoder.errors import LookalikeError
+from lookalike.indexer.store import Closed
 
 router: Final = APIRouter(tags=["the service itself"])
 _READY_SECONDS: Final = 5
@@ -61,9 +62,10 @@ async def healthz() -> dict[str, str]:
 async def readyz(state: State) -> dict[str, Any]:
     """Check that every collection opens and can be read, and return the execution provider of each model.
 
-    Where some do not, the status is ``degraded``; ``damaged`` and ``held`` say how many cannot be opened and
-    how many another process holds. Searches of the others are answered; if there are no others, the service
-    is not ready. GET /api/v1/collections names them.
+    Where some do not, the status is ``degraded``; ``damaged``, ``held`` and ``unreachable`` say how many
+    cannot be opened, are held by another process, and are not answered for by the server of the store.
+    Searches of the others are answered; if there are no others, the service is not ready.
+    GET /api/v1/collections names them.
     """
     try:
         # Not on a worker: a full queue does not make the service unready.
@@ -74,13 +76,13 @@ async def readyz(state: State) -> dict[str, Any]:
     if conditions and not count["open"]:
         raise ApiError(
             "not-ready",
-            f"no collection can be opened: {count['damaged']} are damaged, "
-            f"{count['held']} are held by another process",
+            f"no collection can be opened: {count['damaged']} are damaged, {count['unreachable']} do not "
+            f"answer, {count['held']} are held by another process",
         )
     providers = {name: model.provider for name, model in state.registry.models.items()}
     providers |= {name: denoiser.provider for name, denoiser in state.registry.denoisers.items()}
     if count["open"] < len(conditions):
-        counts = {"damaged": count["damaged"], "held": count["held"]}
+        counts = {each: count[each] for each in get_args(Closed)}
         return {"status": "degraded", **counts, "providers": providers}
     return {"status": "ready", "providers": providers}
 

@@ -14,12 +14,14 @@ from qdrant_client import QdrantClient
 
 from lookalike.encoder.errors import DataError, ModelMismatchError, StoreError
 from lookalike.encoder.runtime import Model
+from lookalike.indexer.open import open_store
 from lookalike.indexer.parts import Folder, Shard, load_parts, require_plan
 from lookalike.indexer.parts import unit as units
 from lookalike.indexer.server import ServerStore
 from lookalike.indexer.server.client import Server
 from lookalike.indexer.store import VectorStore
 from lookalike.indexer.sync import sync
+from lookalike.indexer.sync.collection import INDEX_ABOVE
 from tests.fixtures import stores
 from tests.fixtures.command import lookalike
 from tests.fixtures.parts import embed, names_of, plan_of, some_photos, write_tar
@@ -244,3 +246,20 @@ def test_thousands_of_parts_are_loaded_with_few_open_files(
         assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["loaded"] == 0
     assert json.loads(done.stdout)["stored"] == 3000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_a_large_collection_of_parts_has_a_graph(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # units of the usual size
+    count = INDEX_ABOVE + 10_000
+    write_many(tmp_path / "photos", count)
+    embed(model, tmp_path / "parts", tmp_path / "photos")
+    told: list[str] = []
+    with open_store(str(tmp_path / "store")) as store:
+        load_parts(store, "a", require_plan(Folder(str(tmp_path / "parts"))), log=told.append)
+        state = store.index_state("a")
+    assert (state.points, state.indexed) == (count, count)
+    assert told == [f"a: building the search index of {count} vectors"]

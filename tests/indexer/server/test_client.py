@@ -203,7 +203,8 @@ def test_connect(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(stub.keys) == {"from the environment", "given"}
 
 
-def test_a_server_that_goes_away() -> None:
+def test_a_server_that_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lookalike.indexer.server.upload.PAUSES", (0.01,))
     with answering(qdrant("1.18.0")) as stub:
         store = ServerStore.connect(stub.url)
     with store, pytest.raises(StoreUnreachableError, match="check the address"):

@@ -3,6 +3,7 @@
 import io
 import os
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.indexer.sources import (
+    FileList,
     Source,
     SourceFilter,
     located,
@@ -23,7 +25,7 @@ from lookalike.indexer.sources.tar import Member, find_members
 from tests.fixtures.photos import photograph, write_photos
 
 
-def listed(files: list[Path], **options: Any) -> Source:
+def listed(files: Iterable[Path], **options: Any) -> Source:
     return list_source(files, **({"root": None, "root_name": None, "known_roots": {}} | options))
 
 
@@ -55,6 +57,25 @@ def test_listed_files_are_the_items_their_folder_has(tmp_path: Path) -> None:
     assert [item.file for item in items] == [files[0].resolve(), files[5].resolve()]
     assert {item.id for item in items} < whole
     assert not source.covers("Hypatia/9.jpg")
+
+
+def test_a_list_is_read_whenever_its_files_are_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_photos(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    names = ["photos/Hypatia/0.jpg", "./photos/Hypatia/1.jpg", "photos/../photos/Hypatia/0.jpg"]
+    (tmp_path / "list").write_text("\n".join(names * 2))
+    source = listed(FileList("list", nul=False), root=tmp_path)
+    assert source.listed is not None
+    assert len(source.listed) == 2
+    for _ in range(2):
+        assert [item.path for item in source.items()] == ["photos/Hypatia/0.jpg", "photos/Hypatia/1.jpg"]
+    (tmp_path / "list").write_text("photos/Hypatia/2.jpg")
+    assert [item.path for item in source.items()] == ["photos/Hypatia/2.jpg"]
+    (tmp_path / "list").write_text("/etc/hosts.jpg")
+    with pytest.raises(InvalidArgumentError, match=r"/etc/hosts\.jpg does not"):
+        list(source.items())
 
 
 def test_listed_files_belong_to_the_root_that_is_known_or_named(tmp_path: Path) -> None:

@@ -92,6 +92,17 @@ def test_no_cell_loses_a_character_that_tells_it_from_another(
         assert [float(text) for text in texts] == [float(value) for value in values]
 
 
+def test_a_table_larger_than_its_cache_is_found_and_iterated(tmp_path: Path) -> None:
+    count = 60_000
+    lines = (f"{number}.jpg,{number},{'x' * 60}{number}" for number in range(count))
+    (tmp_path / "a.csv").write_text("\n".join(["path,n,note", *lines]))
+    table = read_payload(tmp_path / "a.csv")
+    assert len(table) == count
+    assert list(table)[::20_000] == ["0.jpg", "20000.jpg", "40000.jpg"]  # in the order of the file
+    assert table["59999.jpg"] == {"n": 59999, "note": f"{'x' * 60}59999"}
+    assert table.get("\udcff.jpg") is table.get("60000.jpg") is None
+
+
 @pytest.mark.parametrize(("person", "read"), [(123, "123"), ("00123", "00123"), (None, None), (-1, "-1")])
 def test_a_person_in_json_lines_is_text(tmp_path: Path, person: object, read: object) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps({"path": "a.jpg", "person": person}))

@@ -1,6 +1,7 @@
 """--where: what it means, and where it stops to mean anything."""
 
 import json
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.errors import CollectionNotFoundError, InvalidArgumentError
 from lookalike.indexer.store import Condition, Filter, VectorStore, parse_where, value_counts
 from tests.fixtures import stores
 from tests.fixtures.command import lookalike, one_line
@@ -98,6 +99,21 @@ def test_values_are_counted_alike_in_every_store(store: VectorStore, name: str) 
     assert value_counts(store, name, "of.x") == [(1, 1)]
     assert value_counts(store, name, "p", where=parse_where("p!=b")) == [("a", 1), ("c", 1)]
     assert value_counts(store, name, "none") == []
+    with pytest.raises(CollectionNotFoundError):
+        store.facet("nothing", "p")
+
+
+@pytest.mark.parametrize("odd", [7, ["Ada", "Eve"], True, ["Ada", 7], {"first": "Ada"}, None])
+def test_people_are_counted_by_their_index_only_where_it_knows_all(
+    store: VectorStore, name: str, odd: object
+) -> None:
+    payloads: list[dict[str, Any]] = [{"person": each} for each in ("Ada", "Eve", "Ada", "Kim")]
+    store.upsert(name, point_ids(5), random_vectors(5), [*payloads, {"path": "x"}])
+    assert store.facet(name, "person") == {"Ada": 2, "Eve": 1, "Kim": 1}
+    store.upsert(name, point_ids(5)[4:], random_vectors(1), [{"person": odd}])
+    expected: Counter[Any] = Counter(["Ada", "Eve", "Ada", "Kim"])
+    expected.update(each for each in (odd if isinstance(odd, list) else [odd]) if isinstance(each, str | int))
+    assert dict(value_counts(store, name, "person")) == expected
 
 
 def test_facets_counts_people(tmp_path: Path, tiny_model: Path) -> None:
