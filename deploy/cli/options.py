@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from lookalike.encoder.images import Crop
-    from lookalike.indexer.parts import Shard
     from lookalike.indexer.store import Filter
+    from lookalike.indexer.units import Shard
 
 Function = Callable[..., Any]
 Decorator = Callable[[Function], Function]
@@ -433,7 +433,7 @@ layout_options = options_of(
 
 
 def _to_shard(_ctx: click.Context, _option: click.Parameter, text: str | None) -> Shard | None:
-    from lookalike.indexer.parts import Shard
+    from lookalike.indexer.units import Shard
 
     return None if text is None else Shard.parse(text)
 

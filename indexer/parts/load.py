@@ -28,12 +28,10 @@ from lookalike.indexer.parquet import (
     store_rows,
     whole_part,
 )
-from lookalike.indexer.parts.embed_unit import open_part
-from lookalike.indexer.parts.plan import PLAN, Plan
-from lookalike.indexer.parts.status import finished_parts, read_manifest
-from lookalike.indexer.parts.unit import Shard
+from lookalike.indexer.parts.settings import EmbedSettings, open_part
 from lookalike.indexer.store import StorageConfig, VectorStore
 from lookalike.indexer.sync import SyncReport, face_id, index_when_large
+from lookalike.indexer.units import PLAN, Plan, Shard, finished_parts, read_manifest
 
 _LOOKED_AT_TOGETHER: Final = 256
 
@@ -60,7 +58,7 @@ class LoadReport:
 def load_parts(
     store: VectorStore,
     collection: str,
-    plan: Plan,
+    plan: Plan[EmbedSettings],
     *,
     shard: Shard | None = None,
     root: Path | None = None,
@@ -128,7 +126,7 @@ class _Load:
     """One call of :func:`load_parts`; ``held`` are small parts that are stored together."""
 
     store_: VectorStore
-    plan: Plan
+    plan: Plan[EmbedSettings]
     loading: Loading
     report: LoadReport
     on_progress: Callable[[int], object]

@@ -48,10 +48,11 @@ if TYPE_CHECKING:
     from lookalike.encoder.detect import Framing
     from lookalike.encoder.images import Crop
     from lookalike.encoder.runtime import Model
-    from lookalike.indexer.parts import LoadReport, Shard
+    from lookalike.indexer.parts import LoadReport
     from lookalike.indexer.sources import SourceList
     from lookalike.indexer.store import StorageConfig
     from lookalike.indexer.sync import SyncReport
+    from lookalike.indexer.units import Shard
 
 Function = Callable[..., Any]
 _METADATA: Final = "Metadata"
@@ -368,8 +369,9 @@ def _index_latents(
     from lookalike.encoder.bundle import Bundle
     from lookalike.indexer.open import open_store
     from lookalike.indexer.parquet import load_latents
-    from lookalike.indexer.parts import Folder, is_parts, load_parts, require_plan
+    from lookalike.indexer.parts import is_parts, load_parts, require_plan
     from lookalike.indexer.store import choose_collection
+    from lookalike.indexer.units import Folder
 
     options = ctx.params
     of_parts = [source for source in sources.sources if is_parts(source)]

@@ -14,12 +14,12 @@ from qdrant_client import QdrantClient
 
 from lookalike.encoder.errors import DataError, ModelMismatchError, StoreError
 from lookalike.encoder.runtime import Model
-from lookalike.indexer.parts import Folder, Shard, load_parts, require_plan
-from lookalike.indexer.parts import unit as units
+from lookalike.indexer.parts import EmbedSettings, load_parts, require_plan
 from lookalike.indexer.server import ServerStore
 from lookalike.indexer.server.client import Server
 from lookalike.indexer.store import VectorStore
 from lookalike.indexer.sync import sync
+from lookalike.indexer.units import Folder, Shard, UnitSize
 from tests.fixtures import stores
 from tests.fixtures.command import lookalike
 from tests.fixtures.parts import embed, names_of, plan_of, some_photos, write_tar
@@ -45,7 +45,7 @@ def model(tiny_model: Path) -> Model:
 
 @pytest.fixture(autouse=True)
 def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(units, "_FIRST", 8)
+    monkeypatch.setattr(EmbedSettings, "unit_size", UnitSize(first=8))
 
 
 @pytest.fixture
@@ -176,7 +176,9 @@ def test_a_part_of_something_else_is_refused(
 def test_the_commands_embed_load_and_tell(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(units, "_FIRST", 256)  # one unit of files, and one of an archive
+    monkeypatch.setattr(
+        EmbedSettings, "unit_size", UnitSize(first=256)
+    )  # one unit of files, and one of an archive
     write_many(tmp_path / "photos", 20)
     (tmp_path / "photos" / "bad.jpg").write_bytes(b"")
     write_tar(tmp_path / "photos" / "more.tar", some_photos(10))

@@ -11,7 +11,8 @@ import pytest
 from lookalike.encoder.errors import DataError
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
-from lookalike.indexer.parts import Folder, load_parts, parts_status, require_plan
+from lookalike.indexer.parts import load_parts, require_plan
+from lookalike.indexer.units import Folder, units_status
 from tests.fixtures.command import lookalike
 from tests.fixtures.parts import (
     embed,
@@ -115,9 +116,9 @@ def test_an_object_store_holds_sources_and_parts(s3: S3, model: Model, sources: 
     assert same_but_file(ours.drop_columns(of_objects), expected.drop_columns(of_objects))
     before = len(s3.requests)
     again = embed(model, "s3://bucket/parts", "s3://bucket/photos/")
-    assert (again.embedded, len(again.status.failed)) == (0, 1)
+    assert (again.finished, len(again.status.failed)) == (0, 1)
     assert not [path for _, path in s3.requests[before:] if "/photos/" in path]
-    status = parts_status(require_plan(Folder("s3://bucket/parts")))
+    status = units_status(require_plan(Folder("s3://bucket/parts")))
     assert (status.rows, status.left) == (17, 0)
 
 

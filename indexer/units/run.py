@@ -8,8 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from itertools import islice
 from typing import Protocol, TypeVar
 
-from lookalike.encoder.embed import Processes, keep_model, may_fork
-from lookalike.encoder.runtime import Model
+from lookalike.encoder.embed import OnProvider, Processes, may_fork
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -41,14 +40,14 @@ class LocalRun:
     imported.
 
     Args:
-        model: The model of the units.
+        model: What the units are done with; kept for the processes by the caller.
+        processes: How many; None: one for each core.
     """
 
-    def __init__(self, model: Model, *, processes: int | None = None) -> None:
+    def __init__(self, model: OnProvider, *, processes: int | None = None) -> None:
         on_cpu = model.provider == "CPUExecutionProvider"
         self._count = (processes or os.cpu_count() or 1) if on_cpu else 1
         self._pool: Processes | None = None
-        keep_model(model)
         if self._count > 1 and may_fork(model):
             self._pool = Processes(self._count, forked=True)
             self._pool.start()

@@ -10,7 +10,7 @@ import pytest
 
 from lookalike.encoder.errors import DataError
 from lookalike.encoder.runtime import Model
-from lookalike.indexer.parts import run_on_ray
+from lookalike.indexer.units import run_on_ray
 from tests.fixtures.parts import embed, some_photos, table_of, write_image_rows, write_tar
 from tests.fixtures.photos import write_many
 
@@ -37,7 +37,7 @@ def test_parts_are_those_of_this_machine(tiny_model: Path, tmp_path: Path) -> No
     (tmp_path / "photos" / "bad.jpg").write_bytes(b"")
     there = embed(model, tmp_path / "there", tmp_path / "photos", run=run_on_ray)
     here = embed(model, tmp_path / "here", tmp_path / "photos")
-    assert (there.embedded, there.status.left) == (here.embedded, 0)
+    assert (there.finished, there.status.left) == (here.finished, 0)
     assert there.status.failed == here.status.failed
     assert table_of(tmp_path / "there").equals(table_of(tmp_path / "here"))
 

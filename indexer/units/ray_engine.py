@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lookalike.encoder.errors import LookalikeError, MissingExtraError, WorkerDiedError, one_line
 
 if TYPE_CHECKING:
-    from lookalike.indexer.parts.run import Result, Task
+    from lookalike.indexer.units.run import Result, Task
 
 
 def run_on_ray(
