@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from lookalike.encoder.images import Crop
     from lookalike.indexer.store import Filter
-    from lookalike.indexer.units import Shard
 
 Function = Callable[..., Any]
 Decorator = Callable[[Function], Function]
@@ -430,23 +429,6 @@ layout_options = options_of(
     group=_LAYOUT,
 )
 """The command gets ``layout``, a :class:`Given` of StorageConfig."""
-
-
-def _to_shard(_ctx: click.Context, _option: click.Parameter, text: str | None) -> Shard | None:
-    from lookalike.indexer.units import Shard
-
-    return None if text is None else Shard.parse(text)
-
-
-def shard_option(**attributes: Any) -> Decorator:
-    """Return ``--shard``; the command gets a ``Shard`` or None."""
-    return option(
-        "--shard",
-        metavar="I/N",
-        callback=_to_shard,
-        help="Do the I-th of N shares of the units, from 1/N to N/N: one run for each, anywhere.",
-        **attributes,
-    )
 
 
 # Sources of images

@@ -27,7 +27,7 @@ class EmbedSettings:
     """
 
     command: ClassVar[str] = "lookalike embed"
-    options: ClassVar[str] = "model, --crop, source or filter"
+    compares: ClassVar[str] = "model, --crop, source or filter"
     unit_size: ClassVar[UnitSize] = UnitSize()
 
     spec: CollectionSpec

@@ -60,6 +60,10 @@ class Listing:
             listing._add(_Source(root_name, Folder(str(folder)), files=sources.files))
         return listing
 
+    def folders(self) -> Iterator[tuple[Folder, bool]]:
+        """Yield the folder of each source, and whether any file in it may be read, or one right in it."""
+        yield from ((source.folder, source.only is None) for source in self._sources)
+
     def _add(self, source: _Source) -> None:
         folder = as_text(source.folder.local) if source.folder.local else source.folder.address
         if self.roots.setdefault(source.root, folder) != folder:

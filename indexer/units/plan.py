@@ -42,12 +42,12 @@ class Settings(Protocol):
 
     Attributes:
         command: The command that does them, for messages.
-        options: What is compared by :meth:`is_same`, in words for messages.
+        compares: What is compared by :meth:`is_same`, in words for messages.
         unit_size: How many image files become one unit.
     """
 
     command: ClassVar[str]
-    options: ClassVar[str]
+    compares: ClassVar[str]
     unit_size: ClassVar[UnitSize]
 
     @property
@@ -127,7 +127,7 @@ def open_plan(folder: Folder, settings: S, listing: Listing, *, overwrite: bool 
     if existing is not None and not overwrite:
         if not settings.is_same(existing.settings):
             raise InvalidArgumentError(
-                f"{folder} was planned with another {settings.options}; --overwrite plans it anew, or name "
+                f"{folder} was planned with another {settings.compares}; --overwrite plans it anew, or name "
                 "another folder"
             )
         return existing

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import click
 from click.core import ParameterSource
 
+from lookalike.deploy.cli.many_images import shard_option
 from lookalike.deploy.cli.options import (
     SOURCES,
     Given,
@@ -30,7 +31,6 @@ from lookalike.deploy.cli.options import (
     option,
     pattern_options,
     provider_option,
-    shard_option,
 )
 from lookalike.deploy.cli.output import (
     json_lines,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from lookalike.deploy.cli.indexing.index import SourceOptions, face_options, framing_of, source_options
+from lookalike.deploy.cli.many_images import check_share, many_images_options, running, shard_option
 from lookalike.deploy.cli.options import (
     Group,
     LocalPath,
@@ -21,7 +20,6 @@ from lookalike.deploy.cli.options import (
     model_option,
     option,
     provider_option,
-    shard_option,
 )
 from lookalike.deploy.cli.output import (
     log,
@@ -58,16 +56,7 @@ _PARTS: Final = "Many images (--out is a folder)"
 @provider_option
 @json_option("Print the report as JSON on stdout.")
 @source_options
-@shard_option(group=_PARTS)
-@option(
-    "--engine",
-    type=click.Choice(["local", "ray"]),
-    default="local",
-    show_default=True,
-    group=_PARTS,
-    help="Work in processes of this machine, or on a Ray cluster (extra ray).",
-)
-@option("--plan", "only_plan", is_flag=True, group=_PARTS, help="Only list the images, and write the plan.")
+@many_images_options(_PARTS)
 @click.pass_context
 def embed(
     ctx: click.Context,
@@ -106,18 +95,13 @@ def embed(
         raise click.UsageError(
             f"--shard, --engine and --plan write a folder of parts, {out} is one file; name --out FOLDER/"
         )
-    if shard is not None and (overwrite or engine != "local"):
-        raise click.UsageError(
-            "--shard is the share of a run on this machine with a plan that all runs have; use --engine ray "
-            "without it, and --overwrite with --plan before"
-        )
-    if engine == "ray" and provider == "cuda":
-        raise click.UsageError("--engine ray works on CPUs; leave out --provider cuda")
+    check_share(shard, engine, provider, overwrite=overwrite)
     model = Model.open(model_name, provider="cpu" if engine == "ray" else provider, threads=1)
     if not is_folder:
         file = LocalPath().convert(out, next(each for each in ctx.command.params if each.name == "out"), ctx)
         _embed_file(ctx, sources, model, file, framing, max_pixels, overwrite=overwrite, as_json=as_json)
         return
+    from lookalike.encoder.embed import keep_model
     from lookalike.indexer.parts import make_plan
     from lookalike.indexer.units import Folder, wait_for_plan
 
@@ -128,7 +112,8 @@ def embed(
         )
         _print_plan(folder, plan, as_json=as_json)
         return
-    with _engine(model, engine) as run:
+    keep_model(model)  # before processes are forked
+    with running(model, engine) as run:
         if shard is not None and shard.number > 1:
             wait_for_plan(folder, shard, log)
         plan = make_plan(
@@ -141,19 +126,6 @@ def _names_folder(out: str) -> bool:
     from lookalike.indexer.units import PLAN, is_url
 
     return (is_url(out) and not out.endswith(".parquet")) or out.endswith("/") or (Path(out) / PLAN).is_file()
-
-
-@contextmanager
-def _engine(model: Model, name: str) -> Iterator[Run]:
-    from lookalike.encoder.embed import keep_model
-    from lookalike.indexer.units import LocalRun, run_on_ray
-
-    if name == "ray":
-        yield run_on_ray
-        return
-    keep_model(model)  # before processes are forked
-    with closing(LocalRun(model)) as run:
-        yield run
 
 
 def _embed_file(
