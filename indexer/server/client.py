@@ -26,7 +26,7 @@ from lookalike.encoder.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from lookalike.indexer.server.config import from_qdrant
+from lookalike.indexer.server.config import DEFERRED, from_qdrant
 from lookalike.indexer.server.errors import (
     SUBSTRING_VERSION,
     check_key,
@@ -61,6 +61,8 @@ class CollectionInfo:
         fields: The indexed payload fields, as Qdrant paths.
         optimizing: Whether the server is building graphs, or will.
         failed: Whether building them failed.
+        deferred: The graph that is not built yet, see :data:`lookalike.indexer.server.config.DEFERRED`; None:
+            nothing is deferred.
     """
 
     metadata: dict[str, Any]
@@ -70,6 +72,7 @@ class CollectionInfo:
     fields: frozenset[str]
     optimizing: bool
     failed: bool
+    deferred: dict[str, int] | None = None
 
 
 class Server:
@@ -208,6 +211,7 @@ class Server:
             fields=frozenset(info.payload_schema),
             optimizing=info.status in (status.YELLOW, status.GREY),
             failed=info.status == status.RED,
+            deferred=(info.config.metadata or {}).get(DEFERRED),
         )
 
     def create(self, name: str, config: Mapping[str, Any], metadata: dict[str, Any]) -> None:
@@ -338,6 +342,11 @@ class Server:
         """Return the exact number of points that pass the filter."""
         with _map_errors(self.address, name):
             return self._client.count(name, _filter(where), exact=True).count
+
+    def set_graph(self, name: str, graph: dict[str, int]) -> None:
+        """Have the server build graphs with these edges from now on: ``m`` and ``payload_m``."""
+        with _map_errors(self.address, name, write=True):
+            self._client.update_collection(name, hnsw_config=models.HnswConfigDiff.model_validate(graph))
 
     def set_threshold(self, name: str, kilobytes: int) -> None:
         """Have the server build graphs of segments with more than so many kilobytes of vectors."""
