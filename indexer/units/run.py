@@ -22,6 +22,7 @@ class Run(Protocol):
         units: Iterable[Task],
         function: Callable[[Task], Result],
         on_done: Callable[[Result], object],
+        on_killed: Callable[[Task, str], object] | None = None,
     ) -> None:
         """Return when all are done; memory holds some units.
 
@@ -29,6 +30,11 @@ class Run(Protocol):
             units: Picklable; read as workers become free.
             function: Picklable; what it raises ends the run.
             on_done: Called in this process with each result.
+            on_killed: Called with a unit that has killed the process that did it several times, and the
+                reason; where nobody can tell which unit it was, the run ends.
+
+        Raises:
+            WorkerDiedError: a process was killed, or the cluster is gone.
         """
         ...
 
@@ -53,7 +59,11 @@ class LocalRun:
             self._pool.start()
 
     def __call__(
-        self, units: Iterable[Task], function: Callable[[Task], Result], on_done: Callable[[Result], object]
+        self,
+        units: Iterable[Task],
+        function: Callable[[Task], Result],
+        on_done: Callable[[Result], object],
+        on_killed: Callable[[Task, str], object] | None = None,  # noqa: ARG002  # the pool breaks as a whole
     ) -> None:
         """See :class:`Run`."""
         left = iter(units)

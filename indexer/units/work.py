@@ -117,7 +117,11 @@ def _do(
             report.rows += done.rows
         on_progress(1)
 
-    run((each for each in plan.units(shard) if each[0] not in present), job, on_done)
+    def on_killed(task: tuple[str, Unit], reason: str) -> None:
+        report.unfinished.append(f"{task[1].name}: {reason}; run it again where there is more memory")
+        on_progress(1)
+
+    run((each for each in plan.units(shard) if each[0] not in present), job, on_done, on_killed)
     return report
 
 

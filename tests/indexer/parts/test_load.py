@@ -27,6 +27,7 @@ from tests.fixtures.parts import embed, names_of, plan_of, run_in_order, some_ph
 from tests.fixtures.photos import photograph, write_many
 from tests.fixtures.processes import child_env
 from tests.fixtures.qdrant_stub import serving
+from tests.fixtures.ray_cluster import ray_cluster
 from tests.fixtures.tiny_models import make_bundle
 
 store = stores.store
@@ -211,16 +212,11 @@ def test_the_number_of_rows_decides_how_they_are_stored(parts: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_on_ray_everything_is_stored_once(parts: Path) -> None:
-    import ray
-
     plan = require_plan(Folder(str(parts)))
     with serving() as stub, open_store(stub.url) as server:
-        ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
-        try:
+        with ray_cluster():
             report = load_parts(server, "a", plan, run=run_on_ray)
             again = load_parts(server, "a", plan, run=run_on_ray)
-        finally:
-            ray.shutdown()
         assert (report.rows.added, report.parts) == (55, plan.count)
         assert (again.rows.added, again.done) == (0, plan.count)
         assert server.count("a") == 55

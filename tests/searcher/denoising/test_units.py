@@ -40,6 +40,7 @@ from tests.fixtures.handmade_models import make_denoiser, make_digits
 from tests.fixtures.parts import run_in_order, write_image_rows, write_tar
 from tests.fixtures.photos import cuttings
 from tests.fixtures.processes import child_env
+from tests.fixtures.ray_cluster import ray_cluster
 from tests.fixtures.s3_server import S3, upload
 from tests.fixtures.tiny_models import save_again
 
@@ -363,13 +364,8 @@ def test_an_object_store_holds_sources_images_and_logs(
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_on_ray_the_images_are_the_same(model: Path, photos: Path, tmp_path: Path) -> None:
-    import ray
-
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
-    try:
+    with ray_cluster():
         report = denoise(model, tmp_path / "ray", photos, run=run_on_ray)
-    finally:
-        ray.shutdown()
     denoise(model, tmp_path / "here", photos)
     assert images_of(tmp_path / "ray") == images_of(tmp_path / "here")
     assert log_of(tmp_path / "ray") == log_of(tmp_path / "here")
