@@ -185,7 +185,7 @@ def test_foreign_engines_are_named_in_one_place_each() -> None:
     assert who_imports("tokenizers") == {"encoder/bundle/tokenizer.py"}
     assert who_imports("huggingface_hub") == {"encoder/export/hub.py"}
     assert who_imports("qdrant_client") == {"indexer/server/client.py"}
-    assert who_imports("ray") == {"indexer/parts/ray_engine.py"}
+    assert who_imports("ray") == {"indexer/units/ray_engine.py"}
     assert who_imports("qdrant_edge") == {"indexer/embedded/shard.py"}
     assert all(
         name.startswith(("deploy/http/", "deploy/cli/")) for name in who_imports("fastapi", "starlette")

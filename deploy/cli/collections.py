@@ -312,14 +312,14 @@ def verify(
 def optimize(name: str, store: str, above: int) -> None:
     """Rebuild the search index of a large collection.
 
-    lookalike index does this itself once more than 100,000 vectors are not in the index. An embedded store
-    needs space for a second copy meanwhile.
+    lookalike index does this itself once more than 100,000 vectors are not in the index, but not after
+    --defer-index. An embedded store needs space for a second copy meanwhile.
     """
     from lookalike.indexer.open import open_store
 
     with open_store(store) as opened:
         points = opened.count(name)
-        if points > above:
+        if points > above or opened.index_state(name).deferred:
             log(f"{name}: building the search index of {points} vectors")
             opened.build_index(name)
         state = opened.index_state(name)
@@ -435,6 +435,8 @@ def _content(store: VectorStore, name: str) -> str:
 def _state_lines(state: IndexState) -> dict[str, str]:
     """Return the search index, storage and disk use for people, by name."""
     lines = {"index": f"HNSW over {state.indexed} vectors" if state.indexed else "none, search is exact"}
+    if state.deferred:
+        lines["index"] += "; deferred, lookalike collections optimize builds it"
     if state.layout is not None:
         lines |= {key.replace("_", " "): str(value) for key, value in state.layout.to_json().items()}
     if state.disk_bytes is not None:

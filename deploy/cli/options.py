@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from lookalike.encoder.images import Crop
-    from lookalike.indexer.parts import Shard
     from lookalike.indexer.store import Filter
 
 Function = Callable[..., Any]
@@ -430,23 +429,6 @@ layout_options = options_of(
     group=_LAYOUT,
 )
 """The command gets ``layout``, a :class:`Given` of StorageConfig."""
-
-
-def _to_shard(_ctx: click.Context, _option: click.Parameter, text: str | None) -> Shard | None:
-    from lookalike.indexer.parts import Shard
-
-    return None if text is None else Shard.parse(text)
-
-
-def shard_option(**attributes: Any) -> Decorator:
-    """Return ``--shard``; the command gets a ``Shard`` or None."""
-    return option(
-        "--shard",
-        metavar="I/N",
-        callback=_to_shard,
-        help="Do the I-th of N shares of the units, from 1/N to N/N: one run for each, anywhere.",
-        **attributes,
-    )
 
 
 # Sources of images

@@ -1,7 +1,7 @@
 """Files to embeddings, in parallel and in bounded memory."""
 
 from lookalike.encoder.embed.pipeline import PROCESSES_FROM, EmbeddedBatch, embed_files, fork_workers
-from lookalike.encoder.embed.processes import Processes, exit_with_parent, may_fork
+from lookalike.encoder.embed.processes import OnProvider, Processes, exit_with_parent, may_fork
 from lookalike.encoder.embed.workers import (
     FileInfo,
     Readable,
@@ -16,6 +16,7 @@ __all__ = [
     "PROCESSES_FROM",
     "EmbeddedBatch",
     "FileInfo",
+    "OnProvider",
     "Processes",
     "Readable",
     "Workers",

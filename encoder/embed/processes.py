@@ -13,12 +13,11 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar, final
+from typing import Any, Protocol, TypeVar, final
 
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from lookalike.encoder.errors import WorkerDiedError
-from lookalike.encoder.runtime import Model
 
 Result = TypeVar("Result")
 
@@ -95,7 +94,16 @@ def _begin(begin: Callable[[], object] | None) -> None:
         begin()
 
 
-def may_fork(model: Model) -> bool:
+class OnProvider(Protocol):
+    """A model that runs somewhere."""
+
+    @property
+    def provider(self) -> str:
+        """The execution provider in use, as onnxruntime names it."""
+        ...
+
+
+def may_fork(model: OnProvider) -> bool:
     """Whether it is safe to fork: this process has no other thread whose locks a child could inherit.
 
     Only on Linux. OpenBLAS threads, which numpy starts, do not count: OpenBLAS stops them before a fork and

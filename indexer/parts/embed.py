@@ -1,66 +1,32 @@
-"""Images to a folder of parts, by as many processes and machines as there are."""
+"""Images to a folder of parts of latents, by as many processes and machines as there are."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
 
 from lookalike.encoder.detect import Framing
-from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.embed import keep_model
+from lookalike.encoder.errors import DataError
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.parts.embed_unit import EmbedJob
-from lookalike.indexer.parts.folder import Folder
-from lookalike.indexer.parts.listing import Listing
-from lookalike.indexer.parts.plan import PLAN, Plan, write_plan
-from lookalike.indexer.parts.run import Run
-from lookalike.indexer.parts.status import (
-    PartsStatus,
-    finished_parts,
-    parts_status,
-    read_manifest,
-    remove_other_parts,
-    write_manifest,
-)
-from lookalike.indexer.parts.unit import Done, Settings, Shard
+from lookalike.indexer.parts.settings import EmbedSettings
 from lookalike.indexer.sources import SourceList
 from lookalike.indexer.sync import check_faces, new_spec
-
-_PATIENCE = 2.0
-"""Seconds between two looks for a plan that another run writes."""
-
-
-@dataclass(slots=True)
-class PartsReport:
-    """The result of a run.
-
-    Attributes:
-        status: Of all units, or of this run's share.
-        embedded: Units that this run has done.
-        rows: Rows that this run has written.
-        unfinished: Name and one-line reason of each unit that could not be read; it is left for a later run.
-        skipped: What the listed folders hold beside images, kind to how many.
-        seconds: How long it took.
-    """
-
-    status: PartsStatus
-    embedded: int = 0
-    rows: int = 0
-    unfinished: list[str] = field(default_factory=list)
-    skipped: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return {
-            **self.status.to_json(),
-            "embedded": self.embedded,
-            "new_rows": self.rows,
-            "unfinished": self.unfinished,
-            "passed_over": self.skipped,
-            "seconds": round(self.seconds, 3),
-        }
+from lookalike.indexer.units import (
+    PLAN,
+    Folder,
+    Listing,
+    Plan,
+    Run,
+    Shard,
+    UnitsReport,
+    do_units,
+    is_url,
+    open_plan,
+    read_plan,
+)
 
 
 def make_plan(
@@ -71,7 +37,7 @@ def make_plan(
     crop: Framing | None = None,
     max_pixels: int | None = None,
     overwrite: bool = False,
-) -> Plan:
+) -> Plan[EmbedSettings]:
     """Return the plan of a folder; it is written where there is none, or with ``overwrite``.
 
     Args:
@@ -91,33 +57,13 @@ def make_plan(
     if spec.has_faces:
         check_faces(model.bundle)
     listing = Listing.of(sources)
-    settings = Settings(replace(spec, roots=listing.roots), sources.filter, max_pixels)
-    existing = Plan.read(folder)
-    if existing is not None and not overwrite:
-        named = replace(settings.spec, model_name=existing.settings.spec.model_name)
-        if replace(settings, spec=named).to_json() != existing.settings.to_json():
-            raise InvalidArgumentError(
-                f"{folder} was planned with another model, --crop, source or filter; --overwrite plans it "
-                "anew, or name another folder"
-            )
-        return existing
-    folder.remove_drafts()
-    return write_plan(folder, settings, listing)
-
-
-def wait_for_plan(folder: Folder, shard: Shard, log: Callable[[str], object]) -> None:
-    """Return when another run has written the plan of a folder, however long that takes."""
-    told = False
-    while folder.facts(PLAN) is None:
-        if not told:
-            log(f"waiting for the plan of {folder}, which --shard 1/{shard.count} or --plan writes")
-            told = True
-        time.sleep(_PATIENCE)
+    settings = EmbedSettings(replace(spec, roots=listing.roots), sources.filter, max_pixels)
+    return open_plan(folder, settings, listing, overwrite=overwrite)
 
 
 def embed_parts(
     model: Model,
-    plan: Plan,
+    plan: Plan[EmbedSettings],
     run: Run,
     *,
     shard: Shard | None = None,
@@ -125,10 +71,8 @@ def embed_parts(
     on_total: Callable[[int], object] = lambda _: None,
     on_progress: Callable[[int], object] = lambda _: None,
     log: Callable[[str], object] = lambda _: None,
-) -> PartsReport:
-    """Embed all units of a plan that have no part yet, each into a part of its own.
-
-    Killed at any moment and run again, by any number of runs at once, it ends as one whole run does.
+) -> UnitsReport:
+    """Embed all units of a plan that have no part yet; see :func:`lookalike.indexer.units.do_units`.
 
     Args:
         model: The model of the plan.
@@ -144,50 +88,34 @@ def embed_parts(
         DataError: the folder cannot be read or written.
         WorkerDiedError: a process, or the cluster, was killed.
     """
-    began = time.monotonic()
-    if read_manifest(plan) is None:
-        report = _embed(model, plan, run, shard, on_total, on_progress)
-        _finish(plan, report, shard)
-    else:
-        report = PartsReport(parts_status(plan, shard))
-    report.skipped = plan.skipped
-    if tidy and report.status.left == 0:
-        remove_other_parts(plan, log)
-    report.seconds = time.monotonic() - began
-    return report
+    keep_model(model)
+    return do_units(
+        plan,
+        EmbedJob(plan.folder, plan.settings, model.bundle.address),
+        run,
+        shard=shard,
+        tidy=tidy,
+        on_total=on_total,
+        on_progress=on_progress,
+        log=log,
+    )
 
 
-def _embed(
-    model: Model,
-    plan: Plan,
-    run: Run,
-    shard: Shard | None,
-    on_total: Callable[[int], object],
-    on_progress: Callable[[int], object],
-) -> PartsReport:
-    present = finished_parts(plan.folder)
-    report = PartsReport(parts_status(plan, shard, present))
-    on_total(report.status.left)
-    job = EmbedJob(plan.folder, plan.settings, model.bundle.address)
-
-    def on_done(done: Done) -> None:
-        if done.error:
-            report.unfinished.append(done.error)
-        else:
-            report.status.add(done)
-            report.embedded += 1
-            report.rows += done.rows
-        on_progress(1)
-
-    run((each for each in plan.units(shard) if each[0] not in present), job, on_done)
-    return report
+def is_parts(source: str) -> bool:
+    """Whether a source of ``lookalike index`` is meant as a folder of parts: it has a plan, or is a URL."""
+    return is_url(source) or (Path(source) / PLAN).is_file()
 
 
-def _finish(plan: Plan, report: PartsReport, shard: Shard | None) -> None:
-    """Write the manifest when the last part of all is there."""
-    if report.status.left:
-        return
-    if shard is None or shard.count == 1:
-        write_manifest(plan, report.status)
-    elif finished_parts(plan.folder).issuperset(plan.parts()):
-        write_manifest(plan, parts_status(plan))
+def require_plan(folder: Folder) -> Plan[EmbedSettings]:
+    """Return the plan of a folder of parts.
+
+    Raises:
+        DataError: it has none.
+    """
+    plan = read_plan(folder, EmbedSettings)
+    if plan is None:
+        raise DataError(
+            f"a folder of parts is written by lookalike embed SOURCE --out {folder}/, this one has no "
+            f"{PLAN}; check the address"
+        )
+    return plan

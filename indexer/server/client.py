@@ -26,7 +26,7 @@ from lookalike.encoder.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from lookalike.indexer.server.config import Limits, from_qdrant
+from lookalike.indexer.server.config import DEFERRED, Limits, from_qdrant
 from lookalike.indexer.server.errors import (
     SUBSTRING_VERSION,
     check_key,
@@ -72,6 +72,8 @@ class CollectionInfo:
         texts: Those of them that are indexed as text.
         optimizing: Whether the server is building graphs, or will.
         failed: Whether building them failed.
+        deferred: The graph that is not built yet, see :data:`lookalike.indexer.server.config.DEFERRED`; None:
+            nothing is deferred.
     """
 
     metadata: dict[str, Any]
@@ -83,6 +85,7 @@ class CollectionInfo:
     texts: frozenset[str]
     optimizing: bool
     failed: bool
+    deferred: dict[str, int] | None = None
 
 
 class Server:
@@ -224,6 +227,7 @@ class Server:
             texts=frozenset(path for path, index in info.payload_schema.items() if index.data_type == text),
             optimizing=info.status in (status.YELLOW, status.GREY),
             failed=info.status == status.RED,
+            deferred=(info.config.metadata or {}).get(DEFERRED),
         )
 
     def create(self, name: str, config: Mapping[str, Any], metadata: dict[str, Any]) -> None:
@@ -379,6 +383,11 @@ class Server:
                 points=self._client.count(name, has, exact=True).count,
                 with_several=self._client.count(name, have_several, exact=True).count,
             )
+
+    def set_graph(self, name: str, graph: dict[str, int]) -> None:
+        """Have the server build graphs with these edges from now on: ``m`` and ``payload_m``."""
+        with _map_errors(self.address, name, write=True):
+            self._client.update_collection(name, hnsw_config=models.HnswConfigDiff.model_validate(graph))
 
     def set_threshold(self, name: str, kilobytes: int) -> None:
         """Have the server build graphs of segments with more than so many kilobytes of vectors."""

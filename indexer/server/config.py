@@ -19,6 +19,10 @@ SEGMENTS: Final = 8
 """Segments of a shard at most, as a rule: a server makes one for each of two to eight processor cores."""
 
 
+DEFERRED: Final = "lookalike.deferred"
+"""Key of the metadata with the graph that a collection is to have: ``m`` and ``payload_m``."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
     """What a request may ask for where a collection is in strict mode; else as much as we ever ask for.
@@ -76,7 +80,8 @@ def to_qdrant(layout: Layout, dimension: int, storage: StorageConfig) -> dict[st
     """Return the body of the request that creates a collection.
 
     Small segments get no graph, see :func:`segment_threshold`. One shard and one replica are only sent when
-    they were requested: otherwise the server's own configuration decides.
+    they were requested: otherwise the server's own configuration decides. A deferred graph has no edges yet,
+    see :func:`deferred_graph`.
     """
     body: dict[str, Any] = {
         "vectors": {"size": dimension, "distance": "Cosine", "on_disk": layout.on_disk},
@@ -87,6 +92,8 @@ def to_qdrant(layout: Layout, dimension: int, storage: StorageConfig) -> dict[st
         },
         "optimizers_config": {"indexing_threshold": segment_threshold(dimension, layout.shards)},
     }
+    if storage.defer_index:
+        body["hnsw_config"] |= {"m": 0, "payload_m": 0}
     if layout.quantization == "int8":
         body["quantization_config"] = {"scalar": {"type": "int8", "quantile": QUANTILE, "always_ram": True}}
     elif layout.quantization == "binary":
@@ -97,9 +104,20 @@ def to_qdrant(layout: Layout, dimension: int, storage: StorageConfig) -> dict[st
     return body
 
 
+def deferred_graph(layout: Layout, storage: StorageConfig) -> dict[str, Any]:
+    """Return the metadata that remembers the graph of a layout until it is built; empty if not deferred."""
+    if not storage.defer_index:
+        return {}
+    return {DEFERRED: {"m": layout.hnsw_m, "payload_m": layout.hnsw_payload_m}}
+
+
 def from_qdrant(config: Mapping[str, Any]) -> Layout | None:
-    """Return a server's configuration as a layout; None when it cannot be expressed as one."""
+    """Return a server's configuration as a layout, as it will be when nothing is deferred.
+
+    None: it cannot be expressed as one.
+    """
     params, hnsw, quantized = config["params"], config["hnsw_config"], config.get("quantization_config")
+    hnsw = hnsw | ((config.get("metadata") or {}).get(DEFERRED) or {})
     quantization: Quantization = "none"
     if quantized is not None:
         if not {"scalar", "binary"} & quantized.keys():

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.errors import CollectionExistsError, StoreError, StoreUnavailableError
 from lookalike.indexer.server.client import CollectionInfo, Server
-from lookalike.indexer.server.config import Limits, to_qdrant
+from lookalike.indexer.server.config import DEFERRED, Limits, deferred_graph, to_qdrant
 from lookalike.indexer.server.errors import (
     SubstringRefusedError,
     UnindexedFieldError,
@@ -81,7 +81,7 @@ class ServerStore(VectorStore):
     """
 
     def __init__(self, server: Server) -> None:
-        self.piece = PIECE
+        self.piece, self.shared = PIECE, True
         self._server = server
         self._specs: dict[str, _Known] = {}
         self._indexes = PayloadIndexes(server)
@@ -159,7 +159,8 @@ class ServerStore(VectorStore):
         storage = storage or StorageConfig()
         peers = len(retry(self._server.peers, "questions after the peers") or (1,))
         layout = storage.resolve(spec.dimension, peers=peers)
-        config, metadata = to_qdrant(layout, spec.dimension, storage), to_metadata(spec)
+        config = to_qdrant(layout, spec.dimension, storage)
+        metadata = to_metadata(spec) | deferred_graph(layout, storage)
 
         def make() -> None:
             try:
@@ -353,11 +354,16 @@ class ServerStore(VectorStore):
         """See :meth:`VectorStore.index_state`; a server does not report its size on disk."""
         name = self._real(name)
         points, state = self.count(name), self._patience.read(name, lambda: self._state(name))
-        return IndexState(points, state.indexed, layout=state.layout)
+        return IndexState(points, state.indexed, layout=state.layout, deferred=state.deferred is not None)
 
     def build_index(self, name: str) -> None:
         """See :meth:`VectorStore.build_index`; meanwhile the server indexes small segments too."""
         name = self._real(name)
+        if (graph := self._state(name).deferred) is not None:
+            retry(lambda: self._server.set_graph(name, graph), f"changes of collection {name!r}")
+            retry(
+                lambda: self._server.merge_metadata(name, {DEFERRED: None}), f"changes of collection {name!r}"
+            )
         build_graphs(
             lambda kilobytes: self._server.set_threshold(name, kilobytes),
             lambda: self._state(name),

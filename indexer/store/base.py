@@ -41,6 +41,7 @@ class IndexState:
         points: Number of points.
         indexed: Vectors in an HNSW graph; those replaced or deleted since it was built still count.
         disk_bytes: Size on disk; None when the store does not report it.
+        deferred: Whether no graph is built before :meth:`VectorStore.build_index`.
         layout: Layout in the store; None when it cannot be expressed as a :class:`Layout`.
     """
 
@@ -48,6 +49,7 @@ class IndexState:
     indexed: int
     disk_bytes: int | None = None
     layout: Layout | None = None
+    deferred: bool = False
 
     @property
     def unindexed(self) -> int:
@@ -55,10 +57,12 @@ class IndexState:
         return max(0, self.points - self.indexed)
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values; ``disk_bytes`` and ``layout`` only when they are known."""
+        """Return JSON values; ``disk_bytes`` and ``layout`` only when known, ``deferred`` only if it is."""
         values: dict[str, Any] = {
             "index": {"search": "hnsw" if self.indexed else "exact", "indexed": self.indexed}
         }
+        if self.deferred:
+            values["index"]["deferred"] = True
         if self.disk_bytes is not None:
             values["disk_bytes"] = self.disk_bytes
         if self.layout is not None:
@@ -99,6 +103,7 @@ class VectorStore(Protocol):
 
     Attributes:
         piece: Number of points that are best written together.
+        shared: Whether several processes, on any machines, can write to it at the same time.
 
     Every method that takes ``name`` raises CollectionNotFoundError when there is no such collection (except
     ``create``), and StoreError or a subclass when the store itself fails. Except in ``create`` and
@@ -106,6 +111,7 @@ class VectorStore(Protocol):
     """
 
     piece: int = 512
+    shared: bool = False
 
     @property
     def address(self) -> str:
@@ -259,7 +265,7 @@ class VectorStore(Protocol):
 
         Quantized vectors, if the layout has them, are made with it at the latest. An index is worth it from
         some 100,000 vectors on; for less than a kilobyte of vectors no graph is built. Killed during the
-        build, it leaves the collection as it was.
+        build, it leaves the collection as it was. What was deferred is not any more.
         """
         ...
 

@@ -159,12 +159,14 @@ class StorageConfig:
         expect: Expected number of vectors.
         numeric_fields: Payload fields that will hold numbers, for a store that indexes them before the
             upload.
+        defer_index: Whether a server builds no graph before :meth:`VectorStore.build_index`.
         shards, replicas, quantization, on_disk, hnsw_m, hnsw_ef_construct, hnsw_payload_m: As in
             :class:`Layout`.
     """
 
     expect: int | None = None
     numeric_fields: tuple[str, ...] = ()
+    defer_index: bool = False
     shards: int | None = None
     replicas: int | None = None
     quantization: Quantization | None = None
@@ -195,6 +197,11 @@ class StorageConfig:
         Raises:
             InvalidArgumentError: an option is out of range, needs a server, or needs more peers.
         """
+        if peers is None and self.defer_index:
+            raise InvalidArgumentError(
+                "--defer-index is for a Qdrant server, an embedded store builds its index at the end anyway; "
+                "leave it out, or name a server with --store http://..."
+            )
         if peers is None:
             for name in ("shards", "replicas"):
                 if self.explicit.get(name, 1) != 1:

@@ -185,6 +185,9 @@ def index_when_large(
         StoreError: it could not be built; the collection is unchanged.
     """
     state = store.index_state(name)
+    if state.deferred:
+        log(f"{name}: no search index is built yet; lookalike collections optimize {name} builds it")
+        return False
     if state.unindexed <= (INDEX_ABOVE if above is None else above):
         return False
     log(f"{name}: building the search index of {state.points} vectors")

@@ -24,11 +24,23 @@ from lookalike.searcher.denoising.denoiser import (
 )
 from lookalike.searcher.denoising.noise_map import NoiseMap, estimate_noise, uniform_map
 from lookalike.searcher.denoising.tiles import Workload
+from lookalike.searcher.denoising.units import (
+    LOG,
+    DenoiseJob,
+    DenoiseOptions,
+    DenoiseSettings,
+    keep_denoiser,
+    plan_denoising,
+)
 
 __all__ = [
+    "LOG",
     "AutoencoderDenoiser",
     "BatchReport",
     "Change",
+    "DenoiseJob",
+    "DenoiseOptions",
+    "DenoiseSettings",
     "DenoisedFile",
     "DenoisedPixels",
     "Destination",
@@ -44,8 +56,10 @@ __all__ = [
     "denoise_pixels",
     "estimate_noise",
     "find_tasks",
+    "keep_denoiser",
     "make_file_denoiser",
     "open_file_denoiser",
+    "plan_denoising",
     "resolve_destination",
     "uniform_map",
 ]

@@ -262,7 +262,7 @@ Status = Literal["cleaned", "clean", "skipped", "failed"]
 _MAX_PIXELS: Final = 40_000_000
 """Pixels of the images in progress; a larger image runs alone."""
 _MAX_FILE_BYTES: Final = 1 << 32
-_SINGLE_FILE_ERRORS: Final = {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EINVAL}
+SINGLE_FILE_ERRORS: Final = {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EINVAL}
 """Errors of a single target; others (no room, no permission) would stop the next one too."""
 
 
@@ -465,7 +465,7 @@ class WorkerPool:
         try:
             atomic_write(task.target, result.data)
         except OSError as error:
-            if error.errno not in _SINGLE_FILE_ERRORS:
+            if error.errno not in SINGLE_FILE_ERRORS:
                 raise
             return Outcome(task, "failed", reason=f"cannot be written ({error.strerror})")
         return Outcome.of(task, result)

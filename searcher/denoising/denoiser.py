@@ -202,6 +202,7 @@ class DenoisedFile:
         noise: The noise that was estimated, or that was given; None: of an autoencoder.
         change: What changed; None: of an autoencoder, which makes another image.
         view: The middle before, after, and of the noise map, uint8 (h, w, 1 or 3) with sides of at most 160.
+        kind: Format of ``data``: ``JPEG``, ``PNG`` and so on.
     """
 
     data: bytes
@@ -209,6 +210,7 @@ class DenoisedFile:
     noise: NoiseMap | None
     change: Change | None
     view: tuple[Pixels, ...]
+    kind: str
     reason: Reason = ""
 
     @property
@@ -277,6 +279,11 @@ class UNetDenoiser:
     max_pixels: int
 
     @property
+    def bundle(self) -> Bundle:
+        """The model as it is stored."""
+        return self.denoiser.bundle
+
+    @property
     def provider(self) -> str:
         """The execution provider in use, as onnxruntime names it."""
         return self.denoiser.provider
@@ -310,12 +317,13 @@ class UNetDenoiser:
             self.denoiser, pixels, sigma=self.sigma, strength=self.strength, map_tiles=map_tiles
         )
         view = (before, _middle(pixels), _middle_of_map(done.noise, pixels))
+        kind = self.kind or image.kind
         if not done.left:
             output = write_image_file(image, kind=self.kind, quality=self.quality, name=name)
-            return DenoisedFile(output, "cleaned", done.noise, done.change, view)
+            return DenoisedFile(output, "cleaned", done.noise, done.change, view, kind)
         if self.kind not in (None, image.kind):
             data = write_image_file(image, kind=self.kind, quality=self.quality, name=name)
-        return DenoisedFile(data, "clean", done.noise, done.change, view, self._reason(done.noise))
+        return DenoisedFile(data, "clean", done.noise, done.change, view, kind, self._reason(done.noise))
 
     def _reason(self, noise: NoiseMap) -> Reason:
         """Return why an image was left as it is."""
@@ -341,6 +349,11 @@ class AutoencoderDenoiser:
     kind: str = "PNG"
     quality: int | None = None
     max_pixels: int
+
+    @property
+    def bundle(self) -> Bundle:
+        """The model as it is stored."""
+        return self.model.bundle
 
     @property
     def provider(self) -> str:
@@ -374,7 +387,7 @@ class AutoencoderDenoiser:
         denoised = to_uint8(noisy + np.float32(self.strength) * change)
         image = ImageFile(kind="PNG", pixels=denoised, metadata=ImageMetadata(), upright=True)
         output = write_image_file(image, kind=self.kind, quality=self.quality, name=name)
-        return DenoisedFile(output, "cleaned", None, None, (_middle(pixels), _middle(denoised)))
+        return DenoisedFile(output, "cleaned", None, None, (_middle(pixels), _middle(denoised)), self.kind)
 
 
 def open_file_denoiser(

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from lookalike.indexer.parts import Shard
+from lookalike.indexer.units import Shard
 from tests.fixtures.pages import parses
 
 ROOT: Final = Path(__file__).parents[2]

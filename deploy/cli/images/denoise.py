@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from lookalike.deploy.cli.images.sources import SourceOptions
+from lookalike.deploy.cli.images.denoise_many import (
+    DenoiseSources,
+    denoise_many,
+    is_many,
+    warn_of_resizing,
+)
+from lookalike.deploy.cli.many_images import many_images_options
 from lookalike.deploy.cli.options import (
     LocalPath,
     Provider,
@@ -35,6 +41,7 @@ from lookalike.deploy.cli.output import (
 )
 
 if TYPE_CHECKING:
+    from lookalike.indexer.units import Shard
     from lookalike.searcher.denoising import (
         AutoencoderDenoiser,
         BatchReport,
@@ -46,19 +53,7 @@ if TYPE_CHECKING:
 _FORMATS: Final = {"png": "PNG", "jpeg": "JPEG", "tiff": "TIFF", "webp": "WebP"}
 _MAX_ON_SHEET: Final = 12
 _OUTPUT: Final = "Output"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Options(SourceOptions):
-    """The options of a run; each attribute has the name of its option."""
-
-    out: str | None
-    suffix: str
-    overwrite: bool
-    sheet: Path | None
-    report: Path | None
-    threads: int | None
-    as_json: bool
+_MANY: Final = "Many images"
 
 
 def _sigma(_ctx: click.Context, _param: click.Parameter, value: str) -> float | None:
@@ -100,10 +95,9 @@ def _sigma(_ctx: click.Context, _param: click.Parameter, value: str) -> float | 
 @pattern_options
 @option(
     "--out",
-    metavar="FOLDER|FILE",
-    type=LocalPath(str),
+    metavar="FOLDER|FILE|URL",
     group=_OUTPUT,
-    help="Output folder; for one image, a file too.",
+    help="Output folder; for one image, a file too. A URL (s3, gs, abfs, hdfs) is a folder.",
 )
 @option(
     "--format",
@@ -132,7 +126,8 @@ def _sigma(_ctx: click.Context, _param: click.Parameter, value: str) -> float | 
     default=False,
     show_default=True,
     group=_OUTPUT,
-    help="Write existing outputs again, or skip them, which continues an interrupted run.",
+    help="Write existing outputs again, or skip them, which continues an interrupted run. Of many images: "
+    "list the sources again.",
 )
 @option(
     "--sheet",
@@ -149,6 +144,7 @@ def _sigma(_ctx: click.Context, _param: click.Parameter, value: str) -> float | 
     help="Write JSON lines to this file: the noise of each image, and what changed.",
 )
 @json_option("Print the report as JSON on stdout.", group=_OUTPUT)
+@many_images_options(_MANY)
 @click.pass_context
 def denoise(
     ctx: click.Context,
@@ -160,27 +156,35 @@ def denoise(
     quality: int | None,
     max_pixels: int,
     provider: Provider,
+    shard: Shard | None,
+    engine: str,
+    only_plan: bool,
     **others: Any,
 ) -> None:
     """Denoise images of any size.
 
-    SOURCE is an image file, a folder, or - for standard input.
+    SOURCE is an image file, a folder, or - for standard input; of many images also a tar archive, a Parquet
+    file of images, or a URL.
 
     The noise is estimated at each place, and only noisy places are changed. Images without noise, and drawn
     or dithered ones, are copied. JPEG artifacts are left. Size, bit depth, alpha, metadata and color profile
     are kept, and further images in a JPEG file, such as gain maps, stay as they are. Source files are never
     overwritten. Run it again after an interruption to continue. Images that cannot be read are reported and
     skipped; the exit code is then 3.
+
+    Where SOURCE or --out is a URL, an archive or a Parquet file, or with --shard, --engine ray or --plan, the
+    images are listed once, and shared between processes and machines in units, each with a log in _log/.
     """
     from lookalike.searcher.denoising import (
         AutoencoderDenoiser,
+        DenoiseOptions,
         check_tasks,
         find_tasks,
         open_file_denoiser,
         resolve_destination,
     )
 
-    options = _Options(**others)
+    options = DenoiseSources(**others)
     how: dict[str, Any] = {"sigma": sigma, "strength": strength, "quality": quality, "max_pixels": max_pixels}
     output_format = None if kind is None else _FORMATS[kind]
     if "-" in options.sources:
@@ -189,13 +193,17 @@ def denoise(
         return
     if options.out is None:
         raise click.UsageError("name the output folder with --out")
+    if shard is not None or engine != "local" or only_plan or is_many(options.sources, options.out):
+        work = DenoiseOptions(kind=output_format, suffix=options.suffix, **how)
+        denoise_many(ctx, options, model, work, provider, shard=shard, engine=engine, only_plan=only_plan)
+        return
     listed = options.read_list("a folder, an image file, -")
     destination = resolve_destination(
         options.sources, listed, out=options.out, kind=output_format, suffix=options.suffix
     )
     denoiser = open_file_denoiser(model, kind=destination.kind, provider=provider, **how)
     if isinstance(denoiser, AutoencoderDenoiser):
-        _warn_of_resizing(denoiser)
+        warn_of_resizing(denoiser)
         destination = replace(destination, kind=denoiser.kind)
     tasks, unreadable, passed_over = options.find_tasks(
         lambda **how: find_tasks(options.sources, listed, destination=destination, **how)
@@ -212,7 +220,7 @@ def denoise(
     ctx.exit(3 if report.failed else 0)
 
 
-def _check_stdin(options: _Options) -> None:
+def _check_stdin(options: DenoiseSources) -> None:
     if len(options.sources) > 1 or options.files_from is not None:
         raise click.UsageError("- reads one image from standard input; leave other sources out")
     if options.out not in (None, "-") or options.suffix:
@@ -234,16 +242,8 @@ def _denoise_stdin(denoiser: UNetDenoiser | AutoencoderDenoiser) -> None:
     sys.stdout.buffer.flush()
 
 
-def _warn_of_resizing(denoiser: AutoencoderDenoiser) -> None:
-    image, name = denoiser.model.bundle.spec.image, denoiser.model.bundle.name
-    log(
-        f"{name} works on {image.size}x{image.size} pixels, crop {image.crop}: images are resized to that, "
-        "and their metadata is not kept"
-    )
-
-
 def _run(
-    options: _Options,
+    options: DenoiseSources,
     tasks: list[Task],
     denoiser: UNetDenoiser | AutoencoderDenoiser,
     sigma: float | None,

@@ -14,6 +14,7 @@ from lookalike.deploy.cli.options import check_root
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lookalike.indexer.sources import SourceList
     from lookalike.searcher.denoising import Task
 
 
@@ -41,6 +42,24 @@ class SourceOptions:
             raise click.UsageError(f"name a source: {forms} or --files-from")
         check_root(self.root, self.files_from)
         return [] if self.files_from is None else read_list(self.files_from, nul=self.nul)
+
+    def build(self, forms: str) -> SourceList:
+        """Return the sources and how they are read, for work in units.
+
+        Args:
+            forms: As of :meth:`read_list`.
+        """
+        from lookalike.indexer.sources import FileList, SourceFilter, SourceList
+
+        if not self.sources and self.files_from is None:
+            raise click.UsageError(f"name a source: {forms} or --files-from")
+        check_root(self.root, self.files_from)
+        return SourceList(
+            sources=self.sources,
+            files=() if self.files_from is None else FileList(self.files_from, nul=self.nul),
+            root=self.root,
+            filter=SourceFilter(include=self.include, exclude=self.exclude, hidden=self.hidden),
+        )
 
     def find_tasks(
         self, find: Callable[..., list[Task]]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import click
 from click.core import ParameterSource
 
+from lookalike.deploy.cli.many_images import engine_option, shard_option
 from lookalike.deploy.cli.options import (
     SOURCES,
     Given,
@@ -30,7 +31,6 @@ from lookalike.deploy.cli.options import (
     option,
     pattern_options,
     provider_option,
-    shard_option,
 )
 from lookalike.deploy.cli.output import (
     json_lines,
@@ -48,13 +48,15 @@ if TYPE_CHECKING:
     from lookalike.encoder.detect import Framing
     from lookalike.encoder.images import Crop
     from lookalike.encoder.runtime import Model
-    from lookalike.indexer.parts import LoadReport, Shard
+    from lookalike.indexer.parts import LoadReport
     from lookalike.indexer.sources import SourceList
     from lookalike.indexer.store import StorageConfig
     from lookalike.indexer.sync import SyncReport
+    from lookalike.indexer.units import Shard
 
 Function = Callable[..., Any]
 _METADATA: Final = "Metadata"
+_PARTS: Final = "A folder of parts"
 _NOT_FOR_LATENTS: Final = {
     *("files_from", "include", "exclude", "hidden", "person_from"),
     *("payload", "attributes", "checksum", "dry_run", "watch", "report", "faces", "face_threshold"),
@@ -222,7 +224,14 @@ def source_options(function: Function) -> Function:
     "score for; above 0 means: more likely present than not.",
 )
 @layout_options
-@shard_option(group="A folder of parts")
+@shard_option(group=_PARTS)
+@engine_option(group=_PARTS)
+@option(
+    "--defer-index",
+    is_flag=True,
+    group=_PARTS,
+    help="Have the server build no search index of the new collection before lookalike collections optimize.",
+)
 @click.pass_context
 def index(
     ctx: click.Context,
@@ -247,6 +256,8 @@ def index(
     provider: Provider,
     as_json: bool,
     shard: Shard | None,
+    engine: str,
+    defer_index: bool,
 ) -> None:
     """Add the images of folders to a collection.
 
@@ -255,10 +266,9 @@ def index(
     read are reported and skipped; the exit code is then 3.
     """
     if sources.is_latents:
-        _index_latents(ctx, sources, layout.build(), shard)
+        _index_latents(ctx, sources, layout.build(defer_index=defer_index), shard, engine)
         return
-    if shard is not None:
-        raise click.UsageError("--shard works with a folder from lookalike embed --out FOLDER/; leave it out")
+    _check_no_parts(ctx)
     from lookalike.deploy.cli.indexing.watch import watch as watch_paths
     from lookalike.indexer.open import open_store
     from lookalike.indexer.sources import read_tables
@@ -362,20 +372,23 @@ def framing_of(crop: Crop | None, faces: bool, threshold: float | None) -> Frami
 
 
 def _index_latents(
-    ctx: click.Context, sources: SourceOptions, layout: StorageConfig, shard: Shard | None
+    ctx: click.Context, sources: SourceOptions, layout: StorageConfig, shard: Shard | None, engine: str
 ) -> None:
     """Do what ``lookalike index`` does when its sources are files of latents, or a folder of parts."""
     from lookalike.encoder.bundle import Bundle
     from lookalike.indexer.open import open_store
     from lookalike.indexer.parquet import load_latents
-    from lookalike.indexer.parts import Folder, is_parts, load_parts, require_plan
+    from lookalike.indexer.parts import is_parts, load_parts, require_plan
     from lookalike.indexer.store import choose_collection
+    from lookalike.indexer.units import Folder, run_on_ray
 
     options = ctx.params
     of_parts = [source for source in sources.sources if is_parts(source)]
     files = _check_latents(ctx, sources.sources, of_parts)
-    if shard is not None and not of_parts:
-        raise click.UsageError("--shard works with a folder from lookalike embed --out FOLDER/; leave it out")
+    if not of_parts:
+        _check_no_parts(ctx)
+    elif shard is not None and engine != "local":
+        raise click.UsageError("--shard is the share of a run on this machine; use --engine ray without it")
     is_default = ctx.get_parameter_source("model_name") is ParameterSource.DEFAULT
     plan = require_plan(Folder(of_parts[0])) if of_parts else None
     with (
@@ -396,7 +409,8 @@ def _index_latents(
         }
         name = choose_collection(store, options["collection"])
         if plan is not None:
-            _report_parts(ctx, load_parts(store, name, plan, shard=shard, **how))
+            run = run_on_ray if engine == "ray" else None
+            _report_parts(ctx, load_parts(store, name, plan, shard=shard, run=run, **how))
             return
         report = load_latents(store, name, files, **how)
     log(
@@ -405,6 +419,16 @@ def _index_latents(
     )
     if options["as_json"]:
         print_json({"store": options["store"], **report.to_json()})
+
+
+def _check_no_parts(ctx: click.Context) -> None:
+    """Refuse the options of a folder of parts where there is none."""
+    for name, usual in (("shard", None), ("engine", "local"), ("defer_index", False)):
+        if ctx.params[name] != usual:
+            flag = f"--{name.replace('_', '-')}"
+            raise click.UsageError(
+                f"{flag} works with a folder from lookalike embed --out FOLDER/; leave it out"
+            )
 
 
 def _report_parts(ctx: click.Context, report: LoadReport) -> None:

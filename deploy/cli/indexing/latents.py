@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from lookalike.deploy.cli.indexing.index import SourceOptions, face_options, framing_of, source_options
+from lookalike.deploy.cli.many_images import check_share, many_images_options, running, shard_option
 from lookalike.deploy.cli.options import (
     Group,
     LocalPath,
@@ -21,7 +20,6 @@ from lookalike.deploy.cli.options import (
     model_option,
     option,
     provider_option,
-    shard_option,
 )
 from lookalike.deploy.cli.output import (
     log,
@@ -37,7 +35,8 @@ if TYPE_CHECKING:
     from lookalike.encoder.detect import Framing
     from lookalike.encoder.images import Crop
     from lookalike.encoder.runtime import Model
-    from lookalike.indexer.parts import Folder, PartsReport, Plan, Run, Shard
+    from lookalike.indexer.parts import EmbedSettings
+    from lookalike.indexer.units import Folder, Plan, Run, Shard, UnitsReport
 
 _PARTS: Final = "Many images (--out is a folder)"
 
@@ -57,16 +56,7 @@ _PARTS: Final = "Many images (--out is a folder)"
 @provider_option
 @json_option("Print the report as JSON on stdout.")
 @source_options
-@shard_option(group=_PARTS)
-@option(
-    "--engine",
-    type=click.Choice(["local", "ray"]),
-    default="local",
-    show_default=True,
-    group=_PARTS,
-    help="Work in processes of this machine, or on a Ray cluster (extra ray).",
-)
-@option("--plan", "only_plan", is_flag=True, group=_PARTS, help="Only list the images, and write the plan.")
+@many_images_options(_PARTS)
 @click.pass_context
 def embed(
     ctx: click.Context,
@@ -105,19 +95,15 @@ def embed(
         raise click.UsageError(
             f"--shard, --engine and --plan write a folder of parts, {out} is one file; name --out FOLDER/"
         )
-    if shard is not None and (overwrite or engine != "local"):
-        raise click.UsageError(
-            "--shard is the share of a run on this machine with a plan that all runs have; use --engine ray "
-            "without it, and --overwrite with --plan before"
-        )
-    if engine == "ray" and provider == "cuda":
-        raise click.UsageError("--engine ray works on CPUs; leave out --provider cuda")
+    check_share(shard, engine, provider, overwrite=overwrite)
     model = Model.open(model_name, provider="cpu" if engine == "ray" else provider, threads=1)
     if not is_folder:
         file = LocalPath().convert(out, next(each for each in ctx.command.params if each.name == "out"), ctx)
         _embed_file(ctx, sources, model, file, framing, max_pixels, overwrite=overwrite, as_json=as_json)
         return
-    from lookalike.indexer.parts import Folder, make_plan, wait_for_plan
+    from lookalike.encoder.embed import keep_model
+    from lookalike.indexer.parts import make_plan
+    from lookalike.indexer.units import Folder, wait_for_plan
 
     folder = Folder(out)
     if only_plan:
@@ -126,7 +112,8 @@ def embed(
         )
         _print_plan(folder, plan, as_json=as_json)
         return
-    with _engine(model, engine) as run:
+    keep_model(model)  # before processes are forked
+    with running(model, engine) as run:
         if shard is not None and shard.number > 1:
             wait_for_plan(folder, shard, log)
         plan = make_plan(
@@ -136,20 +123,9 @@ def embed(
 
 
 def _names_folder(out: str) -> bool:
-    from lookalike.indexer.parts import PLAN, is_url
+    from lookalike.indexer.units import PLAN, is_url
 
     return (is_url(out) and not out.endswith(".parquet")) or out.endswith("/") or (Path(out) / PLAN).is_file()
-
-
-@contextmanager
-def _engine(model: Model, name: str) -> Iterator[Run]:
-    from lookalike.indexer.parts import LocalRun, run_on_ray
-
-    if name == "ray":
-        yield run_on_ray
-        return
-    with closing(LocalRun(model)) as run:
-        yield run
 
 
 def _embed_file(
@@ -194,7 +170,7 @@ def _embed_file(
     ctx.exit(3 if report.failed else 0)
 
 
-def _print_plan(folder: Folder, plan: Plan, *, as_json: bool) -> None:
+def _print_plan(folder: Folder, plan: Plan[EmbedSettings], *, as_json: bool) -> None:
     images = f", {plan.images} images" if plan.images else ""
     log(f"{folder}: planned {plan.count} units{images}")
     log_skipped(plan.skipped)
@@ -204,7 +180,14 @@ def _print_plan(folder: Folder, plan: Plan, *, as_json: bool) -> None:
 
 
 def _embed_parts(
-    ctx: click.Context, model: Model, plan: Plan, run: Run, shard: Shard | None, *, tidy: bool, as_json: bool
+    ctx: click.Context,
+    model: Model,
+    plan: Plan[EmbedSettings],
+    run: Run,
+    shard: Shard | None,
+    *,
+    tidy: bool,
+    as_json: bool,
 ) -> None:
     from lookalike.indexer.parts import embed_parts
 
@@ -222,11 +205,11 @@ def _embed_parts(
     _print_parts(plan, report, shard)
     if as_json:
         record = {"out": plan.folder.address, "model_id": model.model_id, "provider": model.provider}
-        print_json({**record, **report.to_json()})
+        print_json({**record, **report.to_json(), "embedded": report.finished})
     ctx.exit(3 if report.status.failed or report.unfinished else 0)
 
 
-def _print_parts(plan: Plan, report: PartsReport, shard: Shard | None) -> None:
+def _print_parts(plan: Plan[EmbedSettings], report: UnitsReport, shard: Shard | None) -> None:
     status = report.status
     log_failed_files(status.failed)
     log_failed(report.unfinished)
@@ -234,7 +217,7 @@ def _print_parts(plan: Plan, report: PartsReport, shard: Shard | None) -> None:
     speed = f", {report.rows / report.seconds:.0f} rows/s" if report.rows and report.seconds else ""
     log(
         f"{plan.folder}: {share}{status.rows} rows in {status.done} of {status.units} units, "
-        f"{report.embedded} of them new; {len(status.failed)} images failed; {report.seconds:.1f} s{speed}"
+        f"{report.finished} of them new; {len(status.failed)} images failed; {report.seconds:.1f} s{speed}"
     )
     if status.left:
         log(f"{status.left} units are left: run it again")
@@ -257,10 +240,11 @@ def status(place: str, shard: Shard | None, as_json: bool) -> None:
 
     Says how many units are done and left, how many images failed, and how many rows and bytes there are.
     """
-    from lookalike.indexer.parts import Folder, parts_status, require_plan
+    from lookalike.indexer.parts import require_plan
+    from lookalike.indexer.units import Folder, units_status
 
     plan = require_plan(Folder(place))
-    found = parts_status(plan, shard)
+    found = units_status(plan, shard)
     if as_json:
         print_json({"place": plan.folder.address, "model": plan.settings.spec.model_name, **found.to_json()})
         return

@@ -40,7 +40,7 @@ def test_a_folder_of_such_a_name_can_be_meant(home: Path, tiny_model: Path, tmp_
     "words",
     [
         "embed photos --out s3://bucket/a.parquet",
-        "denoise photos --out s3://bucket/clean",
+        "denoise photos --out clean --sheet s3://bucket/a.png",
         "denoise photos --out clean --report http://host/report",
         "search me.jpg --collection photos --sheet gs://bucket/a.png",
         "generate --out s3://bucket/a.png",

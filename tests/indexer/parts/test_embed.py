@@ -19,18 +19,9 @@ from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
 from lookalike.indexer.parquet import export_latents
-from lookalike.indexer.parts import (
-    Folder,
-    LocalRun,
-    Shard,
-    embed_parts,
-    load_parts,
-    make_plan,
-    parts_status,
-    require_plan,
-)
-from lookalike.indexer.parts import unit as units
+from lookalike.indexer.parts import EmbedSettings, embed_parts, load_parts, make_plan, require_plan
 from lookalike.indexer.sources import FileList, SourceFilter, SourceList, person_pattern
+from lookalike.indexer.units import Folder, LocalRun, Shard, UnitSize, units_status
 from tests.fixtures.face_photos import group, write
 from tests.fixtures.parts import (
     embed,
@@ -65,7 +56,7 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(units, "_FIRST", 16)
+    monkeypatch.setattr(EmbedSettings, "unit_size", UnitSize(first=16))
 
 
 def as_one_file(model: Model, out: Path, *sources: Path, **reading: object) -> Path:
@@ -96,7 +87,7 @@ def test_parts_have_the_rows_and_failures_of_one_file(
     )
     assert whole.combine_chunks().equals(expected.combine_chunks())
     again = embed(model, out, photos)
-    assert (again.embedded, again.status.left) == (0, 0)
+    assert (again.finished, again.status.left) == (0, 0)
     assert sorted(again.status.failed) == sorted(report.failed)
     assert len(again.status.failed) == 3
     assert names_of(out) == before
@@ -206,14 +197,14 @@ def test_a_change_is_seen_with_overwrite_and_costs_its_own_unit(
     embed(model, out, photos)
     (photos / "00020.jpg").unlink()  # it is a link
     (photos / "00020.jpg").write_bytes(photograph(14))
-    assert embed(model, out, photos).embedded == 0  # the plan stands
-    assert embed(model, out, photos, overwrite=True).embedded == 1
+    assert embed(model, out, photos).finished == 0  # the plan stands
+    assert embed(model, out, photos, overwrite=True).finished == 1
     (photos / "00040.jpg").unlink()
     before = names_of(out)
     report = embed(model, out, photos, overwrite=True)
     assert (report.status.rows, report.status.left) == (59, 0)
-    assert len(names_of(out)) == report.status.units == report.embedded + len({*before} & {*names_of(out)})
-    assert report.embedded < report.status.units - 1
+    assert len(names_of(out)) == report.status.units == report.finished + len({*before} & {*names_of(out)})
+    assert report.finished < report.status.units - 1
     expected = as_one_file(model, tmp_path / "one.parquet", photos)
     assert table_of(out).equals(table_of(expected))
 
@@ -224,14 +215,14 @@ def test_with_overwrite_a_source_may_come_go_or_move_and_all_is_loaded(
     out = tmp_path / "parts"
     write_photos(tmp_path / "others")
     embed(model, out, photos)
-    assert embed(model, out, photos, tmp_path / "others", overwrite=True).embedded == 1
+    assert embed(model, out, photos, tmp_path / "others", overwrite=True).finished == 1
     with open_store(tmp_path / "store") as store:
         report = load_parts(store, "both", require_plan(Folder(str(out))))
         assert report.rows.added == store.count("both") == table_of(out).num_rows > 60
     embed(model, out, photos, overwrite=True)
     (tmp_path / "elsewhere").mkdir()
     moved = photos.rename(tmp_path / "elsewhere" / "photos")
-    assert embed(model, out, moved, overwrite=True).embedded == 0
+    assert embed(model, out, moved, overwrite=True).finished == 0
     with open_store(tmp_path / "store") as store:
         load_parts(store, "moved", require_plan(Folder(str(out))))
         assert (store.count("moved"), store.info("moved").roots) == (60, {"photos": str(moved)})
@@ -294,7 +285,7 @@ def test_units_that_cannot_be_read_now_are_left_for_later(model: Model, tmp_path
     assert not (tmp_path / "parts" / "_manifest.json").exists()
     tar.write_bytes(data)
     report = embed(model, tmp_path / "parts", tmp_path / "s")
-    assert (report.embedded, report.unfinished, report.status.rows) == (1, [], 5)
+    assert (report.finished, report.unfinished, report.status.rows) == (1, [], 5)
 
 
 @pytest.mark.slow
@@ -315,7 +306,7 @@ def test_a_run_that_is_killed_leaves_whole_parts_and_is_gone_on_with(
     for name in before:
         assert pq.read_table(out / name).num_rows
     plan = require_plan(Folder(str(out)))
-    left = parts_status(plan).left  # its workers may end the units that they had begun
+    left = units_status(plan).left  # its workers may end the units that they had begun
     assert plan.count - len(names_of(out)) <= left <= plan.count - len(before)
     done = subprocess.run([*command, *words], env=child_env(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -12,21 +12,23 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient
 
-from lookalike.encoder.errors import DataError, ModelMismatchError, StoreError
+from lookalike.encoder.errors import DataError, InvalidArgumentError, ModelMismatchError, StoreError
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
-from lookalike.indexer.parts import Folder, Shard, load_parts, require_plan
-from lookalike.indexer.parts import unit as units
+from lookalike.indexer.parts import EmbedSettings, load_parts, require_plan
 from lookalike.indexer.server import ServerStore
 from lookalike.indexer.server.client import Server
-from lookalike.indexer.store import VectorStore
+from lookalike.indexer.store import StorageConfig, VectorStore
 from lookalike.indexer.sync import sync
 from lookalike.indexer.sync.collection import INDEX_ABOVE
+from lookalike.indexer.units import Folder, Shard, UnitSize, run_on_ray
 from tests.fixtures import stores
 from tests.fixtures.command import lookalike
-from tests.fixtures.parts import embed, names_of, plan_of, some_photos, write_tar
+from tests.fixtures.parts import embed, names_of, plan_of, run_in_order, some_photos, write_tar
 from tests.fixtures.photos import photograph, write_many
 from tests.fixtures.processes import child_env
+from tests.fixtures.qdrant_stub import serving
+from tests.fixtures.ray_cluster import ray_cluster
 from tests.fixtures.tiny_models import make_bundle
 
 store = stores.store
@@ -47,7 +49,7 @@ def model(tiny_model: Path) -> Model:
 
 @pytest.fixture(autouse=True)
 def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(units, "_FIRST", 8)
+    monkeypatch.setattr(EmbedSettings, "unit_size", UnitSize(first=8))
 
 
 @pytest.fixture
@@ -140,6 +142,87 @@ def test_shares_store_everything_once(
     assert sum(report.units for report in reports) == plan.count
 
 
+def test_processes_load_into_a_server_and_a_rerun_sends_nothing(parts: Path) -> None:
+    plan = require_plan(Folder(str(parts)))
+    with serving() as stub, open_store(stub.url) as server:
+        report = load_parts(server, "a", plan, run=run_in_order)
+        assert (report.rows.added, report.parts, report.done, report.left) == (55, plan.count, 0, 0)
+        with in_memory(8192) as here:
+            load_parts(here, "a", plan)
+            assert content(server, "a").keys() == content(here, "a").keys()
+        sent = len([asked for asked in stub.asked if asked.upserts])
+        again = load_parts(server, "a", plan, run=run_in_order)
+        assert (again.rows.added, again.parts, again.done) == (0, 0, plan.count)
+        assert len([asked for asked in stub.asked if asked.upserts]) == sent
+
+
+def test_a_store_with_one_writer_is_loaded_by_one(parts: Path, tmp_path: Path) -> None:
+    with open_store(tmp_path / "store") as store:
+        with pytest.raises(InvalidArgumentError, match="has one writer at a time; leave --engine out"):
+            load_parts(store, "a", require_plan(Folder(str(parts))), run=run_in_order)
+        with pytest.raises(InvalidArgumentError, match="--defer-index is for a Qdrant server"):
+            load_parts(store, "a", require_plan(Folder(str(parts))), storage=StorageConfig(defer_index=True))
+        assert store.list_collections() == []
+
+
+def test_a_graph_that_is_deferred_is_built_once_at_the_end(parts: Path, tmp_path: Path) -> None:
+    with serving() as stub:
+        words = ("index", "parts/", "--collection", "a", "--store", stub.url)
+        for number in (1, 2):
+            done = lookalike(*words, "--defer-index", "--shard", f"{number}/2", cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
+        done = lookalike(*words, "--defer-index", cwd=tmp_path)
+        assert "no search index is built yet; lookalike collections optimize a builds it" in done.stderr
+        graph = {"m": 0, "ef_construct": 128, "payload_m": 0}
+        assert stub.collections["a"]["hnsw_config"] == graph
+        made, indexed, upserted = (
+            next(place for place, asked in enumerate(stub.asked) if is_first(asked))
+            for is_first in (
+                lambda asked: (asked.method, asked.path) == ("PUT", "/collections/a"),
+                lambda asked: asked.path.endswith("/index") and asked.body["field_name"] == "person",
+                lambda asked: asked.upserts,
+            )
+        )
+        assert made < indexed < upserted
+        shown = lookalike("collections", "show", "a", "--store", stub.url, cwd=tmp_path)
+        assert "deferred, lookalike collections optimize builds it" in shown.stdout
+        assert "16" in next(line for line in shown.stdout.splitlines() if "hnsw m" in line)
+        done = lookalike("collections", "optimize", "a", "--store", stub.url, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "a: building the search index of 55 vectors" in done.stderr
+        assert stub.collections["a"]["hnsw_config"] == graph | {"m": 16}
+        shown = lookalike("collections", "show", "a", "--store", stub.url, "--json", cwd=tmp_path)
+        assert "deferred" not in json.loads(shown.stdout)["index"]
+        again = lookalike(*words, "--defer-index", cwd=tmp_path)
+        assert "a was made before and keeps its search index" in again.stderr
+
+
+def test_the_number_of_rows_decides_how_they_are_stored(parts: Path) -> None:
+    plan = require_plan(Folder(str(parts)))
+    manifest = json.loads((parts / "_manifest.json").read_text())
+    (parts / "_manifest.json").write_text(json.dumps({**manifest, "rows": 20_000_000}))
+    spec = plan.settings.spec
+    with serving(peers=3) as stub, open_store(stub.url) as server:
+        load_parts(server, "a", plan)
+        layout = server.index_state("a").layout
+        assert layout == StorageConfig(expect=20_000_000).resolve(spec.dimension, peers=3)
+        assert layout is not None
+        assert (layout.shards, layout.replicas) == (6, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_on_ray_everything_is_stored_once(parts: Path) -> None:
+    plan = require_plan(Folder(str(parts)))
+    with serving() as stub, open_store(stub.url) as server:
+        with ray_cluster():
+            report = load_parts(server, "a", plan, run=run_on_ray)
+            again = load_parts(server, "a", plan, run=run_on_ray)
+        assert (report.rows.added, report.parts) == (55, plan.count)
+        assert (again.rows.added, again.done) == (0, plan.count)
+        assert server.count("a") == 55
+
+
 def test_what_is_embedded_later_is_loaded_later(
     store: VectorStore, name: str, model: Model, parts: Path, tmp_path: Path
 ) -> None:
@@ -178,7 +261,9 @@ def test_a_part_of_something_else_is_refused(
 def test_the_commands_embed_load_and_tell(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(units, "_FIRST", 256)  # one unit of files, and one of an archive
+    monkeypatch.setattr(
+        EmbedSettings, "unit_size", UnitSize(first=256)
+    )  # one unit of files, and one of an archive
     write_many(tmp_path / "photos", 20)
     (tmp_path / "photos" / "bad.jpg").write_bytes(b"")
     write_tar(tmp_path / "photos" / "more.tar", some_photos(10))
@@ -212,6 +297,9 @@ def test_the_commands_embed_load_and_tell(
         (["embed", "photos", "--out", "x/", "--shard", "3/2"], "--shard is of the form 2/8"),
         (["embed", "photos", "--out", "ftp://host/x"], "a place is a path or a URL with s3"),
         (["index", "photos", "--shard", "1/2"], "--shard works with a folder from lookalike embed"),
+        (["index", "photos", "--engine", "ray"], "--engine works with a folder from lookalike embed"),
+        (["index", "photos", "--defer-index"], "--defer-index works with a folder from lookalike embed"),
+        (["index", "parts", "--shard", "1/2", "--engine", "ray"], "use --engine ray without it"),
         (["index", "parts", "photos"], "a folder of parts is indexed alone"),
         (["latents", "status", "photos"], "a folder of parts is written by lookalike embed"),
     ],

@@ -1,8 +1,6 @@
 """Sources and targets by URL: an S3 server of this machine (moto), and file://."""
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,9 @@ import pytest
 from lookalike.encoder.errors import DataError
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
-from lookalike.indexer.parts import Folder, load_parts, parts_status, require_plan
+from lookalike.indexer.parts import load_parts, require_plan
+from lookalike.indexer.units import Folder, units_status
+from tests.fixtures import s3_server
 from tests.fixtures.command import lookalike
 from tests.fixtures.parts import (
     embed,
@@ -22,6 +22,9 @@ from tests.fixtures.parts import (
     write_tar,
 )
 from tests.fixtures.photos import photograph
+from tests.fixtures.s3_server import S3, upload
+
+s3 = s3_server.s3
 
 
 @pytest.fixture(scope="module")
@@ -55,51 +58,6 @@ def test_a_place_that_is_not_there_is_told_on_one_line(model: Model, tmp_path: P
         assert "\n" not in str(caught.value)
 
 
-@dataclass
-class S3:
-    """The server, and what was asked of it."""
-
-    url: str
-    requests: list[tuple[str, str]] = field(default_factory=list)
-
-    def gets(self, ending: str) -> int:
-        return sum(method == "GET" and path.endswith(ending) for method, path in self.requests)
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3]:
-    from moto.server import ThreadedMotoServer
-    from pyarrow import fs
-    from werkzeug.serving import WSGIRequestHandler
-
-    found = S3("")
-
-    def note(self: Any, *_: object) -> None:
-        found.requests.append((self.command, self.path.partition("?")[0]))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(WSGIRequestHandler, "log_request", note)
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        host, port = server.get_host_and_port()
-        found.url = f"http://{host}:{port}"
-        patch.setenv("AWS_ACCESS_KEY_ID", "key")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        patch.setenv("AWS_ENDPOINT_URL", found.url)
-        filesystem, _ = fs.FileSystem.from_uri("s3://bucket/?allow_bucket_creation=true")
-        filesystem.create_dir("bucket")
-        yield found
-        server.stop()
-
-
-def upload(folder: Path, target: Folder) -> None:
-    for file in folder.rglob("*"):
-        if file.is_file():
-            with target.writing(file.relative_to(folder).as_posix()) as object_:
-                object_.write(file.read_bytes())
-
-
 @pytest.mark.slow
 def test_an_object_store_holds_sources_and_parts(s3: S3, model: Model, sources: Path, tmp_path: Path) -> None:
     embed(model, tmp_path / "parts", sources)
@@ -115,9 +73,9 @@ def test_an_object_store_holds_sources_and_parts(s3: S3, model: Model, sources: 
     assert same_but_file(ours.drop_columns(of_objects), expected.drop_columns(of_objects))
     before = len(s3.requests)
     again = embed(model, "s3://bucket/parts", "s3://bucket/photos/")
-    assert (again.embedded, len(again.status.failed)) == (0, 1)
+    assert (again.finished, len(again.status.failed)) == (0, 1)
     assert not [path for _, path in s3.requests[before:] if "/photos/" in path]
-    status = parts_status(require_plan(Folder("s3://bucket/parts")))
+    status = units_status(require_plan(Folder("s3://bucket/parts")))
     assert (status.rows, status.left) == (17, 0)
 
 

@@ -67,6 +67,46 @@ def test_a_collection_on_a_server_by_itself(stub: Stub, store: ServerStore) -> N
     assert state.layout == StorageConfig().resolve(D)
 
 
+def test_a_deferred_graph_has_the_edges_that_were_asked_for(stub: Stub, store: ServerStore) -> None:
+    chosen = StorageConfig(hnsw_m=24, hnsw_payload_m=8, quantization="int8", on_disk=True)
+    store.create("c", SPEC, replace(chosen, defer_index=True))
+    (made,) = stub.of("/collections/c", "PUT")
+    assert made.body["hnsw_config"] == {"m": 0, "ef_construct": 128, "payload_m": 0}
+    fill(store)
+    store.update_info("c", replace(SPEC, roots={"more": "/data/more", **SPEC.roots}))
+    state = store.index_state("c")
+    assert (state.layout, state.deferred, state.indexed) == (chosen.resolve(D), True, 0)
+    assert state.to_json()["index"] == {"search": "exact", "indexed": 0, "deferred": True}
+    store.build_index("c")
+    state = store.index_state("c")
+    assert (state.layout, state.deferred, state.indexed) == (chosen.resolve(D), False, MANY)
+    assert stub.collections["c"]["hnsw_config"] == {"m": 24, "ef_construct": 128, "payload_m": 8}
+    assert "deferred" not in state.to_json()["index"]
+
+
+@pytest.mark.parametrize("moment", [0, 1, 2])
+def test_a_deferred_build_that_was_killed_is_gone_on_with(
+    moment: int, stub: Stub, store: ServerStore
+) -> None:
+    store.create("c", SPEC, StorageConfig(defer_index=True))
+    fill(store)
+    left = [moment]
+
+    def die(asked: Asked) -> int | None:
+        if asked.method != "PATCH":
+            return None
+        left[0] -= 1
+        return 403 if left[0] == -1 else None
+
+    stub.fault = die
+    with pytest.raises(StoreError):
+        store.build_index("c")
+    stub.fault = lambda _: None
+    store.build_index("c")
+    state = store.index_state("c")
+    assert (state.layout, state.deferred, state.indexed) == (StorageConfig().resolve(D), False, MANY)
+
+
 def test_a_large_collection_on_a_cluster(stub: Stub, store: ServerStore) -> None:
     stub.peers = 3
     spec = SPEC.__class__(**SPEC.to_json() | {"dimension": 512})

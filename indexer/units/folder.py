@@ -172,10 +172,11 @@ class Folder:
     def _upload(self, draft: BinaryIO, name: str) -> None:
         filesystem, path = self._place()
         # An object of a store appears whole; a file of HDFS grows as it is written.
-        target = f"{path}/{name}"
-        new = f"{path}/.{name}.new" if filesystem.type_name == "hdfs" else target
+        new = target = f"{path}/{name}"
         if filesystem.type_name == "hdfs":
-            filesystem.create_dir(path)
+            folder, _, last = target.rpartition("/")
+            filesystem.create_dir(folder)
+            new = f"{folder}/.{last}.new"
         stream = filesystem.open_output_stream(new)
         shutil.copyfileobj(draft, stream, _PIECE)
         stream.close()
@@ -192,10 +193,10 @@ class Folder:
         with self._reaching():
             filesystem.delete_file(f"{path}/{name}")
 
-    def remove_drafts(self) -> None:
-        """Remove what killed runs were writing here."""
+    def remove_drafts(self, below: str = "") -> None:
+        """Remove what killed runs were writing here, or in a folder ``below`` it."""
         if self.local is not None:
-            remove_stale([self.local])
+            remove_stale([self.local / below])
 
     def _place(self) -> tuple[Any, str]:
         return _filesystem(self.address)

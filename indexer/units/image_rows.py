@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from lookalike.encoder.errors import DataError, one_line, printable
 from lookalike.indexer.parquet import require_pyarrow
-from lookalike.indexer.parts.folder import Folder
+from lookalike.indexer.units.folder import Folder
 
 _NAMES: Final = ("image", "bytes", "jpg", "jpeg", "png", "webp", "content")
 _ROWS: Final = 64

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any, Final
 
-from lookalike.encoder.errors import DataError, printable
+from lookalike.encoder.errors import printable
 from lookalike.encoder.files import parse_json
-from lookalike.indexer.parts.embed_unit import read_part
-from lookalike.indexer.parts.folder import Folder, is_url
-from lookalike.indexer.parts.plan import PLAN, Plan
-from lookalike.indexer.parts.unit import Done, Shard
+from lookalike.indexer.units.folder import Folder
+from lookalike.indexer.units.plan import Plan, S
+from lookalike.indexer.units.unit import Done, Shard
 
 MANIFEST: Final = "_manifest.json"
 _FORMAT: Final = 1
@@ -23,15 +22,16 @@ _TOGETHER: Final = 16
 
 
 @dataclass(slots=True)
-class PartsStatus:
+class UnitsStatus:
     """What is done of a plan, or of a share of it.
 
     Attributes:
         units: How many units there are.
         done: How many have a part.
-        rows: Rows in these parts.
-        bytes: Their size.
-        failed: Path and one-line reason of each image that has no row, as the parts tell.
+        rows: How many images succeeded: rows of parts of latents.
+        bytes: Size of what was written.
+        failed: Path and one-line reason of each image that failed, as the parts tell.
+        counts: More that is counted, by a word for it.
     """
 
     units: int = 0
@@ -39,6 +39,7 @@ class PartsStatus:
     rows: int = 0
     bytes: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
 
     @property
     def left(self) -> int:
@@ -51,31 +52,13 @@ class PartsStatus:
         self.rows += done.rows
         self.bytes += done.bytes
         self.failed += done.failed
+        self.counts.update(done.counts)
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
-        failed = [{"path": path, "reason": reason} for path, reason in self.failed]
-        return {**asdict(self), "left": self.left, "failed": failed}
-
-
-def is_parts(source: str) -> bool:
-    """Whether a source of ``lookalike index`` is meant as a folder of parts: it has a plan, or is a URL."""
-    return is_url(source) or (Path(source) / PLAN).is_file()
-
-
-def require_plan(folder: Folder) -> Plan:
-    """Return the plan of a folder of parts.
-
-    Raises:
-        DataError: it has none.
-    """
-    plan = Plan.read(folder)
-    if plan is None:
-        raise DataError(
-            f"a folder of parts is written by lookalike embed SOURCE --out {folder}/, this one has no "
-            f"{PLAN}; check the address"
-        )
-    return plan
+        """Return JSON values; ``counts`` only where there are any."""
+        values = {**asdict(self), "left": self.left, "counts": dict(self.counts)}
+        values["failed"] = [{"path": path, "reason": reason} for path, reason in self.failed]
+        return {key: value for key, value in values.items() if key != "counts" or value}
 
 
 def finished_parts(folder: Folder) -> set[str]:
@@ -91,7 +74,7 @@ def _is_part(name: str) -> bool:
     return name.endswith(".parquet") and name[0] not in "._"
 
 
-def parts_status(plan: Plan, shard: Shard | None = None, present: set[str] | None = None) -> PartsStatus:
+def units_status(plan: Plan[S], shard: Shard | None = None, present: set[str] | None = None) -> UnitsStatus:
     """Return what is done; of a finished folder its manifest is read, of others the end of each part.
 
     Args:
@@ -107,13 +90,13 @@ def parts_status(plan: Plan, shard: Shard | None = None, present: set[str] | Non
         return finished
     if present is None:
         present = finished_parts(plan.folder)
-    status = PartsStatus(len((shard or Shard()).slice(plan.count)))
+    status = UnitsStatus(len((shard or Shard()).slice(plan.count)))
     for done in read_parts(plan, (part for part in plan.parts(shard) if part in present)):
         status.add(done)
     return status
 
 
-def read_parts(plan: Plan, parts: Iterable[str]) -> Iterator[Done]:
+def read_parts(plan: Plan[S], parts: Iterable[str]) -> Iterator[Done]:
     """Yield what parts tell, several read at once.
 
     Raises:
@@ -122,10 +105,10 @@ def read_parts(plan: Plan, parts: Iterable[str]) -> Iterator[Done]:
     left = iter(parts)
     with ThreadPoolExecutor(_TOGETHER, thread_name_prefix="parts") as pool:
         while some := list(islice(left, 4 * _TOGETHER)):
-            yield from pool.map(lambda part: read_part(plan.folder, part), some)
+            yield from pool.map(lambda part: plan.settings.read_part(plan.folder, part), some)
 
 
-def read_manifest(plan: Plan) -> PartsStatus | None:
+def read_manifest(plan: Plan[S]) -> UnitsStatus | None:
     """Return what the manifest says; None: there is none, or it is of an earlier plan."""
     folder = plan.folder
     if folder.facts(MANIFEST) is None:
@@ -135,12 +118,13 @@ def read_manifest(plan: Plan) -> PartsStatus | None:
         if (value["manifest"], value["plan"]) != (_FORMAT, plan.digest):
             return None
         failed = [(str(each["path"]), str(each["reason"])) for each in value["failed"]]
-        return PartsStatus(plan.count, plan.count, int(value["rows"]), int(value["bytes"]), failed)
-    except (OSError, ValueError, KeyError, TypeError):
+        counts = Counter({str(key): int(count) for key, count in value.get("counts", {}).items()})
+        return UnitsStatus(plan.count, plan.count, int(value["rows"]), int(value["bytes"]), failed, counts)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # it is written again
 
 
-def write_manifest(plan: Plan, status: PartsStatus) -> None:
+def write_manifest(plan: Plan[S], status: UnitsStatus) -> None:
     """Write the manifest of a folder in which all parts are there.
 
     Raises:
@@ -153,7 +137,7 @@ def write_manifest(plan: Plan, status: PartsStatus) -> None:
         file.write(json.dumps(record, indent=1).encode())
 
 
-def remove_other_parts(plan: Plan, log: Callable[[str], object]) -> None:
+def remove_other_parts(plan: Plan[S], log: Callable[[str], object]) -> None:
     """Delete parts of earlier plans.
 
     Raises:

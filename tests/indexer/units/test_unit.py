@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.indexer.parts.folder import FileFacts
-from lookalike.indexer.parts.unit import Shard, units_of_files
+from lookalike.indexer.units.folder import FileFacts
+from lookalike.indexer.units.unit import Shard, units_of_files
 
 
 def files(count: int) -> list[FileFacts]:

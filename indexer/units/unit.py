@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from zlib import crc32
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.indexer.parts.folder import FileFacts
-from lookalike.indexer.sources import SourceFilter, person_pattern
-from lookalike.indexer.store import CollectionSpec
+from lookalike.indexer.units.folder import FileFacts
 
 Kind = Literal["files", "tar", "rows"]
-_FIRST: Final = 256
-_LARGEST: Final = 4096
 _SHARE: Final = 64
 
 
@@ -55,76 +51,41 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """What decides on the content of a part, beside its unit.
+class UnitSize:
+    """How many image files become one unit.
+
+    The first units are small, so that all cores of one machine end at about the same time; later ones grow
+    with the number of files, so that there are not too many.
 
     Attributes:
-        spec: The model, crop and roots.
-        filter: Which images are taken, without a table of payload.
-        max_pixels: Larger images fail; None: the default limit.
+        first: Most files of the first units.
+        largest: Most files of any.
+        bytes: Bytes of files after which a unit ends; None: they do not matter.
     """
 
-    spec: CollectionSpec
-    filter: SourceFilter = field(default_factory=SourceFilter)
-    max_pixels: int | None = None
-
-    def part_name(self, digest: bytes) -> str:
-        """Return the file name of the part of a unit, by its digest."""
-        spec = self.spec
-        options = [spec.model_id, spec.crop, self._filter_json(), self.max_pixels]
-        text = json.dumps(options).encode()
-        return f"{blake2b(text + digest, digest_size=16).hexdigest()}.parquet"
-
-    def _filter_json(self) -> dict[str, Any]:
-        person = self.filter.person
-        values = {key: getattr(self.filter, key) for key in ("include", "exclude", "hidden")}
-        return {**values, "person": None if person is None else person.pattern}
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values that :meth:`from_json` reads back equal."""
-        return {
-            "spec": self.spec.to_json(),
-            "filter": self._filter_json(),
-            "max_pixels": self.max_pixels,
-        }
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any], *, where: str) -> Settings:
-        """Read what :meth:`to_json` wrote.
-
-        Raises:
-            StoreError: the spec is none; the message names ``where``.
-            InvalidArgumentError, KeyError, TypeError: it is not such a record.
-        """
-        chosen = value["filter"]
-        person = chosen["person"]
-        return cls(
-            CollectionSpec.from_json(value["spec"], where=where),
-            SourceFilter(
-                include=tuple(chosen["include"]),
-                exclude=tuple(chosen["exclude"]),
-                hidden=chosen["hidden"],
-                person=None if person is None else person_pattern(person),
-            ),
-            value["max_pixels"],
-        )
+    first: int = 256
+    largest: int = 4096
+    bytes: int | None = None
 
 
-def units_of_files(root: str, files: Iterable[FileFacts]) -> Iterator[Unit]:
+def units_of_files(root: str, files: Iterable[FileFacts], size: UnitSize | None = None) -> Iterator[Unit]:
     """Yield units of image files, in their order.
 
-    The first units are of some hundred files, so that all cores of one machine end at about the same time;
-    after some hundred thousand files each has some thousand. Where a unit ends is decided by the names
-    around: a file that comes or goes changes its own unit and seldom the next, not all that follow.
+    Where a unit ends is decided by the names around: a file that comes or goes changes its own unit and
+    seldom the next, not all that follow.
     """
+    size = size or UnitSize()
     held: list[FileFacts] = []
+    held_bytes = 0
     for count, file in enumerate(files):
         held.append(file)
-        size = min(max(_FIRST, 1 << (count // _SHARE).bit_length()), _LARGEST)
-        is_end = crc32(file.name.encode()) % (size // 2) == 0
-        if len(held) >= size or (is_end and len(held) >= size // 4):
+        held_bytes += file.size
+        most = min(max(size.first, 1 << (count // _SHARE).bit_length()), size.largest)
+        is_end = crc32(file.name.encode()) % max(most // 2, 1) == 0
+        is_full = len(held) >= most or (size.bytes is not None and held_bytes >= size.bytes)
+        if is_full or (is_end and len(held) >= most // 4):
             yield Unit("files", root, tuple(held), images=len(held))
-            held = []
+            held, held_bytes = [], 0
     if held:
         yield Unit("files", root, tuple(held), images=len(held))
 
@@ -135,9 +96,10 @@ class Done:
 
     Attributes:
         part: File name of its part.
-        rows: Rows in the part.
+        rows: How many images succeeded: rows of a part of latents.
         failed: Path and one-line reason of each image that failed.
-        bytes: Size of the part.
+        bytes: Size of what was written.
+        counts: More that is counted, by a word for it.
         error: Why there is no part, in one line; empty: there is one.
     """
 
@@ -145,6 +107,7 @@ class Done:
     rows: int = 0
     failed: tuple[tuple[str, str], ...] = ()
     bytes: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
     error: str = ""
 
 

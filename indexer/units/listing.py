@@ -11,9 +11,6 @@ from typing import Final
 
 from lookalike.encoder.errors import DataError, InvalidArgumentError, printable
 from lookalike.encoder.images import find_names, is_image
-from lookalike.indexer.parts.folder import FileFacts, Folder, is_url
-from lookalike.indexer.parts.image_rows import find_image_groups
-from lookalike.indexer.parts.unit import Unit, units_of_files
 from lookalike.indexer.sources import (
     Source,
     SourceFilter,
@@ -23,6 +20,9 @@ from lookalike.indexer.sources import (
     name_of_root,
     names_below,
 )
+from lookalike.indexer.units.folder import FileFacts, Folder, is_url
+from lookalike.indexer.units.image_rows import find_image_groups
+from lookalike.indexer.units.unit import Unit, UnitSize, units_of_files
 
 _TAR: Final = ".tar"
 _PARQUET: Final = ".parquet"
@@ -67,6 +67,10 @@ class Listing:
             listing._add(_Source(root_name, Folder(str(folder)), files=sources.files))
         return listing
 
+    def folders(self) -> Iterator[tuple[Folder, bool]]:
+        """Yield the folder of each source, and whether any file in it may be read, or one right in it."""
+        yield from ((source.folder, source.only is None) for source in self._sources)
+
     def _add(self, source: _Source) -> None:
         folder = as_text(source.folder.local) if source.folder.local else source.folder.address
         if self.roots.setdefault(source.root, folder) != folder:
@@ -76,15 +80,18 @@ class Listing:
             )
         self._sources.append(source)
 
-    def units(self) -> Iterator[Unit]:
+    def units(self, size: UnitSize | None = None) -> Iterator[Unit]:
         """Yield the units of all sources.
+
+        Args:
+            size: Of those of image files.
 
         Raises:
             DataError: a folder cannot be listed, or a Parquet file not be read.
         """
         for source in self._sources:
             shards: list[FileFacts] = []
-            yield from units_of_files(source.root, self._images(source, shards))
+            yield from units_of_files(source.root, self._images(source, shards), size)
             for shard in shards:
                 yield from self._units_of_shard(source, shard)
 

@@ -8,8 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from itertools import islice
 from typing import Protocol, TypeVar
 
-from lookalike.encoder.embed import Processes, keep_model, may_fork
-from lookalike.encoder.runtime import Model
+from lookalike.encoder.embed import OnProvider, Processes, may_fork
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -23,6 +22,7 @@ class Run(Protocol):
         units: Iterable[Task],
         function: Callable[[Task], Result],
         on_done: Callable[[Result], object],
+        on_killed: Callable[[Task, str], object] | None = None,
     ) -> None:
         """Return when all are done; memory holds some units.
 
@@ -30,6 +30,11 @@ class Run(Protocol):
             units: Picklable; read as workers become free.
             function: Picklable; what it raises ends the run.
             on_done: Called in this process with each result.
+            on_killed: Called with a unit that has killed the process that did it several times, and the
+                reason; where nobody can tell which unit it was, the run ends.
+
+        Raises:
+            WorkerDiedError: a process was killed, or the cluster is gone.
         """
         ...
 
@@ -41,20 +46,24 @@ class LocalRun:
     imported.
 
     Args:
-        model: The model of the units.
+        model: What the units are done with; kept for the processes by the caller.
+        processes: How many; None: one for each core.
     """
 
-    def __init__(self, model: Model, *, processes: int | None = None) -> None:
+    def __init__(self, model: OnProvider, *, processes: int | None = None) -> None:
         on_cpu = model.provider == "CPUExecutionProvider"
         self._count = (processes or os.cpu_count() or 1) if on_cpu else 1
         self._pool: Processes | None = None
-        keep_model(model)
         if self._count > 1 and may_fork(model):
             self._pool = Processes(self._count, forked=True)
             self._pool.start()
 
     def __call__(
-        self, units: Iterable[Task], function: Callable[[Task], Result], on_done: Callable[[Result], object]
+        self,
+        units: Iterable[Task],
+        function: Callable[[Task], Result],
+        on_done: Callable[[Result], object],
+        on_killed: Callable[[Task, str], object] | None = None,  # noqa: ARG002  # the pool breaks as a whole
     ) -> None:
         """See :class:`Run`."""
         left = iter(units)
