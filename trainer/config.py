@@ -338,6 +338,7 @@ def _halvings(size: int) -> int:
 FOLD: Final = 2
 """The denoiser's pixels are folded two by two into channels."""
 _MAX_FEATURES: Final = 1024
+_MAX_DILATION: Final = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -349,11 +350,14 @@ class DenoiserShape:
         blocks: Residual blocks at each of these, before and after the next scale; at the last one in all.
         estimator: Features of the network that estimates the noise level, at a quarter of the side; twice as
             many at an eighth.
+        dilations: Of the blocks of that network at a sixteenth of the side, by which it sees far: noise is in
+            smooth places too, texture is not.
     """
 
     widths: tuple[int, int, int] = (64, 96, 128)
     blocks: tuple[int, int, int] = (2, 2, 2)
     estimator: int = 32
+    dilations: tuple[int, ...] = (1, 2, 4)
 
     def __post_init__(self) -> None:
         for name, values in (("widths", self.widths), ("blocks", self.blocks)):
@@ -364,6 +368,10 @@ class DenoiserShape:
         if not 1 <= self.estimator <= _MAX_FEATURES:
             raise InvalidArgumentError(
                 f"estimator must be 1 to {_MAX_FEATURES} features, not {self.estimator}"
+            )
+        if not all(1 <= value <= _MAX_DILATION for value in self.dilations):
+            raise InvalidArgumentError(
+                f"dilations must be numbers of 1 to {_MAX_DILATION}, not {self.dilations}"
             )
 
     @property
@@ -377,12 +385,14 @@ class DenoiserShape:
     @property
     def estimator_field(self) -> int:
         """Distance in pixels beyond which nothing changes an estimated noise level."""
-        convolutions, cells = (3, 4, 2), (4, 8, 16)  # at each scale of the estimator
+        convolutions, cells = (3, 4, 2 * sum(self.dilations)), (4, 8, 16)  # at each scale of the estimator
         return sum(n * cell for n, cell in zip(convolutions, cells, strict=True)) + cells[-1] - 1
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
-        return asdict(self) | {"widths": list(self.widths), "blocks": list(self.blocks)}
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -394,12 +404,16 @@ class PatchSpec:
         mirror: Whether half of them are mirrored.
         rotated: Share of them rotated by 90, 180 or 270 degrees.
         gray: Share of them converted to gray: their noise is the same in all channels.
+        drawn: Share of them in whose place a texture is drawn in their colors.
+        relit: Share of them with other light and other contrast.
     """
 
     side: int = 64
     mirror: bool = True
     rotated: float = 0.2
     gray: float = 0.3
+    drawn: float = 0.0
+    relit: float = 0.0
 
 
 DIGIT_DENOISER: Final = DenoiserShape(widths=(48, 64, 96))

@@ -61,6 +61,7 @@ class Camera:
             pixel's own value too; ``bilinear`` keeps it; ``malvar`` uses the other colors.
         color_blur: Radius in pixels over which the noise of the colors, not of the brightness, is averaged.
         smoothing: Share of the noise of the brightness that is averaged over 3 x 3 pixels, as cameras do.
+        blotches: Radius in pixels over which that average is averaged once more; 0: it is not.
         sharpening: Share of the difference to a blurred image that is added; 0: none.
     """
 
@@ -74,6 +75,7 @@ class Camera:
     color_blur: int = 0
     sharpening: float = 0.0
     smoothing: float = 0.0
+    blotches: int = 0
 
 
 def sample_camera(photon: float, rng: np.random.Generator) -> Camera:
@@ -92,6 +94,7 @@ def sample_camera(photon: float, rng: np.random.Generator) -> Camera:
         color_blur=int(rng.integers(1, 7)) if rng.random() < 0.5 else 0,
         smoothing=float(rng.uniform(0.3, 1.0)) if rng.random() < 0.5 else 0.0,
         sharpening=float(rng.uniform(0.2, 1.0)) if rng.random() < 0.3 else 0.0,
+        blotches=int(rng.choice([0, 0, 1, 2])),
     )
 
 
@@ -118,7 +121,8 @@ def add_camera_noise(pixels: Floats, camera: Camera, rng: np.random.Generator) -
         color = noise - luma
         if camera.color_blur and colored:
             color = _box(color, camera.color_blur)
-        luma = luma + np.float32(camera.smoothing) * (_box(luma, 1) - luma)
+        smooth = _box(_box(luma, 1), camera.blotches) if camera.blotches else _box(luma, 1)
+        luma = luma + np.float32(camera.smoothing) * (smooth - luma)
         noisy = clean + luma + color
     if camera.sharpening:
         clean, noisy = (_sharpen(each, camera.sharpening) for each in (clean, noisy))

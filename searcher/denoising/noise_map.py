@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.images import Values
 from lookalike.encoder.runtime import Denoiser, sigma_at
+from lookalike.searcher.denoising.color_steps import color_steps, has_colors_of_noise
 from lookalike.searcher.denoising.flat_colors import (
     cell_means,
     equal_cells,
@@ -27,13 +28,14 @@ Floats = NDArray[np.float32]
 Mapper = Callable[[Callable[..., Any], Iterable[Any]], Iterator[Any]]
 """``map``, or the same on several threads."""
 
-_TILE: Final = 1024
+_TILE: Final = 2048
+"""Side of a tile with its margin: the estimator sees far, so that smaller tiles would overlap too much."""
 _SQUARE: Final = (8, 24)
 """Smallest and largest side in cells of the squares that confirm noise; between, half of the image."""
 _STEP: Final = 4
 _CONFIRMING: Final = 0.2
 """Share of the cells of a square that may be clean; with more, the others are taken for texture."""
-_TYPICAL: Final = 0.5
+_TYPICAL: Final = 0.55
 """The noise of a square is that of this share of its cells at most: in textures estimates are too high."""
 _SMALL: Final = 12
 _TYPICAL_OF_SMALL: Final = 0.8
@@ -46,7 +48,7 @@ _WHITE: Final = 250 / 255
 """Cells darker or brighter than these say nothing: noise ends at black and white."""
 _MIN_SHARE: Final = 0.01
 """An image with noise in fewer of its cells is left as it is."""
-_MIN_WEAK_SHARE: Final = 0.5
+_MIN_WEAK_SHARE: Final = 0.35
 _WEAK: Final = 10 / 255
 """Noise this weak is in most of an image, or is none; see docs/experiments.md."""
 
@@ -108,8 +110,8 @@ def uniform_map(sigma: float, shape: tuple[int, ...], cell: int) -> NoiseMap:
 def estimate_noise(denoiser: Denoiser, pixels: Values, *, map_tiles: Mapper = map) -> NoiseMap:
     """Estimate the noise of ``uint8`` or ``uint16`` (H, W, C), tile by tile.
 
-    Dithered and drawn images have few values, enlarged ones repeat them exactly, and screenshots have flat
-    places beside every edge: none of that is noise.
+    Dithered and drawn images have few values, enlarged ones repeat them exactly, screenshots have flat places
+    beside every edge, and leather is of one color: none of that is noise.
 
     Args:
         denoiser: The model.
@@ -120,7 +122,8 @@ def estimate_noise(denoiser: Denoiser, pixels: Values, *, map_tiles: Mapper = ma
     height, width = pixels.shape[:2]
     cells = np.zeros((-(-height // spec.cell), -(-width // spec.cell)), np.float32)
     saturated = np.zeros(cells.shape, bool)
-    equal, counted = np.zeros_like(cells), np.zeros_like(cells)
+    equal, counted, steps = np.zeros_like(cells), np.zeros_like(cells), np.zeros_like(cells)
+    colored = pixels.shape[2] == 3
     if has_few_values(pixels):
         return NoiseMap(cells, spec.cell, spec.clean_below, drawn=True)
     margin, inside = _tiling(denoiser)
@@ -143,6 +146,8 @@ def estimate_noise(denoiser: Denoiser, pixels: Values, *, map_tiles: Mapper = ma
             (cells, saturated, equal, counted), (found, ends, *equal_cells(part, spec.cell)), strict=True
         ):
             whole[rows, columns] = values[inner]
+        if colored:
+            steps[rows, columns] = color_steps(floats, spec.cell)[inner]
 
     corners = [(top, left) for top in range(0, height, inside) for left in range(0, width, inside)]
     for _ in map_tiles(estimate, corners):
@@ -155,6 +160,8 @@ def estimate_noise(denoiser: Denoiser, pixels: Values, *, map_tiles: Mapper = ma
         most = most_equal_neighbors(float(np.median(cells[noisy])), pixels.shape[2]) if noisy.any() else 1
         if equal[noisy].sum() > most * counted[noisy].sum():
             cells = np.zeros_like(cells)  # the edges of flat places: a screenshot
+        elif colored and noisy.any() and not has_colors_of_noise(steps[noisy], cells[noisy]):
+            cells = np.zeros_like(cells)  # a texture that covers all of the image
     return NoiseMap(np.minimum(cells, limit), spec.cell, spec.clean_below)
 
 

@@ -25,6 +25,7 @@ from lookalike.encoder.images import LFW_CROP, Crop, ImageSpec, decode_rgb, half
 from lookalike.trainer.config import PatchSpec
 from lookalike.trainer.data.dataset import Dataset, read_pixel_cache
 from lookalike.trainer.data.degradation import BORDER, NoiseMix, degrade
+from lookalike.trainer.data.drawn_textures import draw_texture
 
 Floats = NDArray[np.float32]
 Images = NDArray[np.uint8]
@@ -272,4 +273,19 @@ def _patch(source: Source, spec: PatchSpec, rng: np.random.Generator) -> Images:
         patch = np.rot90(patch, int(rng.integers(1, 4)))
     if patch.shape[2] == 3 and rng.random() < spec.gray:
         patch = (patch @ _LUMA).round().astype(np.uint8)[..., None]
+    elif patch.shape[2] == 3 and rng.random() < spec.relit:
+        patch = _relit(patch, rng)
+    if rng.random() < spec.drawn:
+        patch = draw_texture(patch, rng)
     return patch
+
+
+def _relit(patch: Images, rng: np.random.Generator) -> Images:
+    """Return (P, P, 3) with another tone curve and color of the light, half of them with less contrast."""
+    values = patch.astype(np.float32) / np.float32(255)
+    gains = np.exp(rng.normal(0, 0.12, 3)).astype(np.float32)
+    values = (values ** np.float32(np.exp(rng.uniform(-0.5, 0.5))) * gains).clip(0, 1)
+    if rng.random() < 0.5:
+        low, high = np.float32(rng.uniform(0, 0.15)), np.float32(rng.uniform(0.6, 1))
+        values = low + values * (high - low)
+    return np.rint(values * np.float32(255)).astype(np.uint8)

@@ -10,6 +10,7 @@ Pixels are float32, 0 black to 1 white; sigma, the standard deviation of the noi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, final
 
 import numpy as np
@@ -64,10 +65,12 @@ class DenoiserNet(nn.Module):
 class NoiseEstimator(nn.Module):
     """Noisy pixels to sigma in each cell of 8 x 8 pixels: pixels are folded four by four and halved twice.
 
-    What it learns is log(1 + sigma / 2 of 255), so that weak noise counts as much as strong noise.
+    At the coarsest scale its convolutions are dilated (F. Yu, V. Koltun: Multi-Scale Context Aggregation by
+    Dilated Convolutions, ICLR 2016), so that it sees some hundred pixels around. What it learns is
+    log(1 + sigma / 2 of 255), so that weak noise counts as much as strong noise.
     """
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int, dilations: Sequence[int] = (1, 2, 4)) -> None:
         super().__init__()
         wide = 2 * features
         self.fine = nn.Sequential(
@@ -75,7 +78,9 @@ class NoiseEstimator(nn.Module):
         )
         self.cells = nn.Sequential(nn.Conv2d(features, wide, 2, stride=2), _Block(wide))
         self.around = nn.Sequential(
-            nn.Conv2d(wide, wide, 2, stride=2), _Block(wide), nn.ConvTranspose2d(wide, wide, 2, stride=2)
+            nn.Conv2d(wide, wide, 2, stride=2),
+            *(_Block(wide, dilation) for dilation in dilations),
+            nn.ConvTranspose2d(wide, wide, 2, stride=2),
         )
         self.estimate = nn.Sequential(_Block(wide), nn.Conv2d(wide, 1, 1))
 
@@ -106,10 +111,10 @@ def reflect_pad(pixels: Tensor) -> Tensor:
 class _Block(nn.Module):
     """(N, F, H, W) -> (N, F, H, W): a residual block of two convolutions."""
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int, dilation: int = 1) -> None:
         super().__init__()
-        self.first = nn.Conv2d(features, features, 3, padding=1)
-        self.second = nn.Conv2d(features, features, 3, padding=1)
+        self.first = nn.Conv2d(features, features, 3, padding=dilation, dilation=dilation)
+        self.second = nn.Conv2d(features, features, 3, padding=dilation, dilation=dilation)
         with torch.no_grad():
             self.second.weight.mul_(0.1)  # a deep network that starts near the identity trains fast
 

@@ -1,8 +1,9 @@
 """The noise level that a denoiser should be told, which is what the estimator learns.
 
 A denoiser that has learned mostly from white noise removes most of correlated noise, as a camera's
-demosaicing leaves it, when it is told up to 1.7 times its level; of noise that is weaker than the texture
-around it, when it is told the true one (docs/experiments.md has the measurement).
+demosaicing leaves it, when it is told up to 1.7 times its level, and of noise that is weaker than the texture
+around it, when it is told the true one. From texture that is several times as strong it takes more than from
+the correlated noise: that is left (docs/experiments.md has the measurement).
 
 Legend: B patches, C channels, S pixels a side; sigma the standard deviation of the noise, where white is 1.
 """
@@ -20,6 +21,8 @@ _CORRELATION: Final = (0.05, 0.5)
 _OVER_TEXTURE: Final = (math.log(0.35), math.log(2.0))
 """Logarithms of sigma as a multiple of the differences between neighboring clean pixels: up to the first the
 level is not raised, from the second on it is."""
+_WORTH: Final = (math.log(0.2), math.log(0.36))
+"""The same: up to the first correlated noise is told as none, from the second one on as it is."""
 _RAISED: Final = 0.7
 _WINDOW: Final = 17
 """Side in pixels of the squares that the differences are measured in."""
@@ -37,8 +40,9 @@ def level_to_tell(noisy: Tensor, clean: Tensor, sigma: Tensor) -> Tensor:
     """
     correlated = _share(neighbor_correlation(noisy - clean), *_CORRELATION)[:, None, None]
     detail = _root_mean_square(_differences(clean.mean(1))).clamp_min(_LEAST_DETAIL)
-    plain = _share((sigma / detail + _TINY).log(), *_OVER_TEXTURE)
-    return sigma * (1 + _RAISED * correlated * plain)
+    above = (sigma / detail + _TINY).log()
+    raised = 1 + _RAISED * correlated * _share(above, *_OVER_TEXTURE)
+    return sigma * raised * (1 - correlated * (1 - _share(above, *_WORTH)))
 
 
 def neighbor_correlation(noise: Tensor) -> Tensor:

@@ -47,13 +47,17 @@ _PHOTOGRAPHS: Final = 1.3
 _VALIDATION_EVERY: Final = 5
 _SPREAD: Final = 0.2
 """The denoiser sees a sigma that is wrong by this much, as estimates are."""
-_ESTIMATOR_SIDE: Final = 128
-"""Side of the patches for the estimator, which needs more of an image to tell noise from texture."""
-_ESTIMATOR_SMALL_SIDE: Final = 64
-"""Side of every other batch of its patches: small images are sharp, and have no smooth places."""
+_ESTIMATOR_SIDE: Final = 256
+"""Largest side of the patches for the estimator, which needs more of an image to tell noise from texture."""
+_ESTIMATOR_HALVINGS: Final = 2
+"""Its batches have half and a quarter of that by turns: small images are sharp, and have no smooth places."""
 _ESTIMATOR_EPOCHS: Final = 1 / 3
 """Of those of the denoiser: it is a small network."""
-_ESTIMATOR_CLEAN: Final = 0.45
+_ESTIMATOR_CLEAN: Final = 0.33
+_ESTIMATOR_CAMERA: Final = 0.42
+_ESTIMATOR_GRAIN: Final = 0.07
+_ESTIMATOR_DRAWN: Final = 0.12
+_ESTIMATOR_RELIT: Final = 0.3
 _ESTIMATOR_GRAY: Final = 0.15
 """Share of its patches that are gray, at most: without colors, noise and texture are hard to tell apart."""
 _OVER: Final = 0.6
@@ -94,15 +98,25 @@ class DenoiserPlan:
 
     def for_estimator(self, data: DenoiserData) -> DenoiserPlan:
         """Return the plan of the estimator: larger patches, fewer epochs, more of them without noise."""
-        small = self.patches.side < 4 * CELL
-        side = self.patches.side if small else max(self.patches.side, _ESTIMATOR_SIDE)
-        mixed = replace(self.noise, clean=_ESTIMATOR_CLEAN, partial=2 * self.noise.partial)
+        if self.noise.white_only:
+            patches, noise = self.patches, self.noise
+        else:
+            side = _largest_side(data, max(self.patches.side, _ESTIMATOR_SIDE))
+            gray = min(self.patches.gray, _ESTIMATOR_GRAY)
+            patches = replace(
+                self.patches, side=side, gray=gray, drawn=_ESTIMATOR_DRAWN, relit=_ESTIMATOR_RELIT
+            )
+            noise = replace(
+                self.noise,
+                camera=_ESTIMATOR_CAMERA,
+                grain=_ESTIMATOR_GRAIN,
+                clean=_ESTIMATOR_CLEAN,
+                partial=2 * self.noise.partial,
+            )
         return replace(
             self,
-            patches=replace(
-                self.patches, side=_largest_side(data, side), gray=min(self.patches.gray, _ESTIMATOR_GRAY)
-            ),
-            noise=self.noise if self.noise.white_only else mixed,
+            patches=patches,
+            noise=noise,
             spec=replace(self.spec, epochs=max(1, round(self.spec.epochs * _ESTIMATOR_EPOCHS))),
         )
 
@@ -289,9 +303,10 @@ def fit_estimator(
 
     The metric is the negative loss.
     """
-    spec, half = plan.spec, -(-_steps(inputs, plan.spec) // 2)
+    spec, sides = plan.spec, _sides_of(plan)
+    steps = -(-_steps(inputs, spec) // len(sides))
     torch.manual_seed(spec.seed)
-    start = NoiseEstimator(plan.shape.estimator).to(memory_format=torch.channels_last)
+    start = NoiseEstimator(plan.shape.estimator, plan.shape.dilations).to(memory_format=torch.channels_last)
     folder = inputs.folder / "estimator"
     run = Run(folder, start, spec, record=record, device=inputs.device, optimizer=muon)
     if Run.unfinished(folder):
@@ -303,9 +318,15 @@ def fit_estimator(
     def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         parts = [
             noisy_batches(
-                sources, patches, plan.noise, size=spec.batch, steps=half, seed=spec.seed, epoch=epoch
+                _at_least(data.train, side),
+                replace(plan.patches, side=side),
+                plan.noise,
+                size=batch,
+                steps=steps,
+                seed=spec.seed,
+                epoch=epoch,
             )
-            for sources, patches in _both_sides(data.train, plan)
+            for side, batch in sides.items()
         ]
         for noisy, sigma, clean in itertools.chain.from_iterable(zip(*parts, strict=True)):
             yield _channels_last(reflect_pad(noisy)), _target(level_to_tell(noisy, clean, sigma))
@@ -324,15 +345,19 @@ def fit_estimator(
                         _target(level_to_tell(noisy, clean, sigma)),
                         1,
                     ).item()
-                    for part, patches in _both_sides(sources, plan)
-                    for noisy, sigma, clean in _fixed(part, replace(plan, patches=patches))
+                    for side in sides
+                    for noisy, sigma, clean in _fixed(
+                        _at_least(sources, side), replace(plan, patches=replace(plan.patches, side=side))
+                    )
                 ]
             )
             for sources in (data.validation, data.held_out)
         )
         return float(validation), float(held_out)
 
-    objective = Objective(batches=batches, steps=2 * half, loss=loss, measure=measure, metric="negative_loss")
+    objective = Objective(
+        batches=batches, steps=len(sides) * steps, loss=loss, measure=measure, metric="negative_loss"
+    )
     return run_epochs(run, objective, metric="{:.3f}", log=inputs.log)
 
 
@@ -375,12 +400,13 @@ def _largest_side(data: DenoiserData, wanted: int) -> int:
     return min(wanted, *(max(int(_sides(source).max()) for source in part) for part in parts))
 
 
-def _both_sides(sources: Sequence[Source], plan: DenoiserPlan) -> list[tuple[list[Source], PatchSpec]]:
-    """Return the sources and the patches of the estimator: large ones, and small ones of all images."""
-    small = min(plan.patches.side, _ESTIMATOR_SMALL_SIDE)
-    return [
-        (_at_least(sources, side), replace(plan.patches, side=side)) for side in (plan.patches.side, small)
-    ]
+def _sides_of(plan: DenoiserPlan) -> dict[int, int]:
+    """Return the sides of the estimator's patches, and how many of each are in a batch."""
+    if plan.noise.white_only:
+        return {plan.patches.side: plan.spec.batch}
+    sides = [plan.patches.side >> halving for halving in range(_ESTIMATOR_HALVINGS + 1)]
+    least = min(plan.patches.side, 4 * CELL)
+    return {side: max(1, plan.spec.batch * 128 // side) for side in sides if side >= least}
 
 
 def _at_least(sources: Sequence[Source], side: int) -> list[Source]:

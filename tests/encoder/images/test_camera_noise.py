@@ -174,6 +174,16 @@ def test_smoothing_averages_the_noise_of_the_brightness_alone(channels: int) -> 
     np.testing.assert_allclose(colors_after, colors, atol=1e-5)
 
 
+def test_blotches_are_the_average_of_the_averaged_noise() -> None:
+    pixels, camera = scene(channels=1), replace(PLAIN, photon=0.02, smoothing=1.0)
+    clean = add_camera_noise(pixels, camera, rng())[1]
+    once, twice = (
+        add_camera_noise(pixels, replace(camera, blotches=radius), rng())[0] - clean for radius in (0, 2)
+    )
+    means = convolve(once[..., 0], np.full((5, 5), 1 / 25), mode="mirror")
+    np.testing.assert_allclose(twice[..., 0], means, atol=1e-5)
+
+
 def test_cameras_are_within_what_the_sources_say() -> None:
     drawn = [sample_camera(0.05, rng(seed)) for seed in range(300)]
     assert drawn[:9] == [sample_camera(0.05, rng(seed)) for seed in range(9)]

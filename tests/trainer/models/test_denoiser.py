@@ -73,10 +73,14 @@ def test_it_sees_as_far_as_its_shape_says_and_no_farther(blocks: tuple[int, int,
     assert shape.receptive_field - SIZE_MULTIPLE < farthest <= shape.receptive_field
 
 
-def test_the_estimator_sees_as_far_as_its_shape_says_and_no_farther() -> None:
-    field = NARROW.estimator_field
+@pytest.mark.parametrize("dilations", [(1,), (1, 2), (1, 2, 4)])
+def test_the_estimator_sees_as_far_as_its_shape_says_and_no_farther(dilations: tuple[int, ...]) -> None:
+    field = DenoiserShape(
+        widths=(4, 6, 8), blocks=(1, 1, 1), estimator=4, dilations=dilations
+    ).estimator_field
     side = SIZE_MULTIPLE * (2 * field // SIZE_MULTIPLE + 3)
-    farthest = farthest_seen(awake(NoiseEstimator(4)).double(), side, CELL)
+    network = awake(NoiseEstimator(4, dilations)).double().train()  # its logarithm, which has no end at 0
+    farthest = farthest_seen(network, side, CELL)
     assert field - 2 * SIZE_MULTIPLE < farthest <= field
 
 
@@ -115,6 +119,7 @@ def test_estimates_are_of_cells_and_never_negative_but_in_training() -> None:
         ({"widths": (0, 4, 4)}, r"widths must be three numbers of 1 to 1024, not \(0, 4, 4\)"),
         ({"blocks": (1, 1, 2000)}, "blocks must be three numbers of 1 to 1024"),
         ({"estimator": 0}, "estimator must be 1 to 1024 features, not 0"),
+        ({"dilations": (1, 2, 17)}, r"dilations must be numbers of 1 to 16, not \(1, 2, 17\)"),
     ],
 )
 def test_shapes_that_cannot_be_are_refused(changes: dict[str, tuple[int, int, int]], rule: str) -> None:

@@ -43,8 +43,14 @@ def test_correlated_noise_on_smooth_places_is_told_as_more() -> None:
 
 
 def test_correlated_noise_below_the_texture_is_told_as_it_is() -> None:
-    assert level(0.6, correlated=True).max() == pytest.approx(1)
+    assert level(0.19, correlated=True).mean() == pytest.approx(1, abs=0.05)
     assert 1.1 < level(0.08, correlated=True).mean() < 1.6
+
+
+def test_correlated_noise_far_below_the_texture_is_told_as_none_and_white_noise_is_told() -> None:
+    assert level(0.6, correlated=True).max() == 0
+    assert 0.1 < level(0.26, correlated=True).mean() < 0.9
+    assert level(0.6, correlated=False).min() > 0.95
 
 
 def test_no_noise_stays_none() -> None:

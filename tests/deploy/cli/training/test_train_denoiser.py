@@ -156,7 +156,12 @@ def test_the_bundle_tells_what_it_is_and_what_it_does(trained: Denoiser) -> None
     assert (spec.size_multiple, spec.cell) == (SIZE_MULTIPLE, CELL)
     assert (spec.receptive_field, spec.estimator_field) == (shape.receptive_field, shape.estimator_field)
     assert spec.deviations == (0, 75 / 255)
-    assert spec.training["network"] == {"widths": [16, 16, 16], "blocks": [1, 1, 1], "estimator": 32}
+    assert spec.training["network"] == {
+        "widths": [16, 16, 16],
+        "blocks": [1, 1, 1],
+        "estimator": 32,
+        "dilations": [1, 2, 4],
+    }
     assert (spec.training["data"], spec.training["patches"]["side"]) == ("people", 16)
     assert spec.training["images"] == {"train": 40, "validation": 8, "held_out": 16}
     assert spec.training["noise"] == asdict(NoiseMix())
@@ -233,7 +238,14 @@ def test_digits_have_their_own_sizes_and_options_of_the_noise_are_heeded(
     spec = Bundle.open(tmp_path / "m").denoiser_spec
     assert spec.deviations == (20 / 255, 50 / 255)
     assert spec.training["training"]["precision"] == "bfloat16"
-    assert spec.training["patches"] == {"side": 28, "mirror": False, "rotated": 0.0, "gray": 0.3}
+    assert spec.training["patches"] == {
+        "side": 28,
+        "mirror": False,
+        "rotated": 0.0,
+        "gray": 0.3,
+        "drawn": 0.0,
+        "relit": 0.0,
+    }
     assert [level["sigma"] for level in spec.figures["held_out"]] == [0, 30, 40, 50]
     noise = spec.training["noise"]
     assert noise["camera"] == noise["grain"] == noise["clean"] == noise["partial"] == noise["jpeg"] == 0
