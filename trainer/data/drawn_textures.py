@@ -99,4 +99,5 @@ def _part(side: int, rng: np.random.Generator) -> Floats:
 
 
 def _normalized(values: Floats) -> Floats:
-    return (values - values.mean()) / (values.std() + np.float32(1e-6))
+    normalized: Floats = (values - values.mean()) / (values.std() + np.float32(1e-6))
+    return normalized

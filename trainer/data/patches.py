@@ -288,4 +288,5 @@ def _relit(patch: Images, rng: np.random.Generator) -> Images:
     if rng.random() < 0.5:
         low, high = np.float32(rng.uniform(0, 0.15)), np.float32(rng.uniform(0.6, 1))
         values = low + values * (high - low)
-    return np.rint(values * np.float32(255)).astype(np.uint8)
+    relit: Images = np.rint(values * np.float32(255)).astype(np.uint8)
+    return relit
