@@ -1,7 +1,7 @@
 // Waits: shown after 0.3 seconds, and with a button that cancels them after 2.
 "use strict";
 
-// Return what work(signal) returns; say meanwhile what is waited for. Cancelled, work's request ends with an AbortError.
+// Return what work(signal) returns; say meanwhile what is waited for. Cancelled, it ends with an AbortError.
 async function waitFor(text, work, request = new AbortController()) {
   const said = make("span", { textContent: text });
   const line = make("p", { className: "wait" }, make("span", { className: "spinner" }), said);

@@ -287,8 +287,7 @@ class ServerStore(VectorStore):
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
         """See :meth:`VectorStore.delete`."""
-        name = self._checked(name)
-        keys = check_ids(ids)
+        name, keys = self._checked(name), check_ids(ids)
         for start in range(0, len(keys), CHUNK):
             retry(partial(self._server.delete, name, keys[start : start + CHUNK]), "deletions")
 
@@ -330,7 +329,6 @@ class ServerStore(VectorStore):
             return self._server.scroll_page(name, offset, **how)
 
         here = page_here(page, where)
-
         return scroll_pages(
             lambda offset: self._filtered(name, where, lambda: page(offset, where), lambda: here(offset))
         )
@@ -360,10 +358,9 @@ class ServerStore(VectorStore):
         """See :meth:`VectorStore.build_index`; meanwhile the server indexes small segments too."""
         name = self._real(name)
         if (graph := self._state(name).deferred) is not None:
-            retry(lambda: self._server.set_graph(name, graph), f"changes of collection {name!r}")
-            retry(
-                lambda: self._server.merge_metadata(name, {DEFERRED: None}), f"changes of collection {name!r}"
-            )
+            changes = f"changes of collection {name!r}"
+            retry(lambda: self._server.set_graph(name, graph), changes)
+            retry(lambda: self._server.merge_metadata(name, {DEFERRED: None}), changes)
         build_graphs(
             lambda kilobytes: self._server.set_threshold(name, kilobytes),
             lambda: self._state(name),
@@ -497,8 +494,7 @@ class ServerStore(VectorStore):
     def _index_what_is_there(self, name: str) -> bool:
         """Index the fields that the first thousand items have; return whether any was not."""
         made = self._prepare_indexes(name)
-        records, _ = self._server.scroll_page(
-            name, None, where=None, with_vectors=False, most=self._specs[name].limits.hits
-        )
+        most = self._specs[name].limits.hits
+        records, _ = self._server.scroll_page(name, None, where=None, with_vectors=False, most=most)
         payloads = [record.payload for record in records]
         return retry(lambda: self._indexes.add_new(name, payloads), "payload indexes") or made

@@ -264,7 +264,7 @@ def test_its_readme_names_what_is_there() -> None:
         assert float(number) == pytest.approx(size / {"MB": 1e6, "GB": 1e9}[unit], rel=0.03)
     quantized = Layout(quantization="int8", on_disk=True)
     rows = re.findall(r"\| ([\d,]+) . (\d+)[^|]*\|[^|]*\| ([\d.]+ [MG]B) \| ([\d.]+ [MG]B) \|", text)
-    assert len(rows) == 5
+    assert len(rows) == 6
     for vectors, dimension, *told in rows:
         for layout, size in zip((Layout(), quantized), told, strict=True):
             number, unit = size.split()

@@ -104,7 +104,7 @@ def test_it_is_ready_only_if_collections_open(home: Path, tiny_model: Path, tmp_
         other.count("second")
         with client_of(own, tiny_model) as client:
             told = problem(client.get("/readyz"), 503, "not-ready")
-            assert "0 are damaged, 2 are held by another process" in told["detail"]
+            assert "0 are damaged, 0 do not answer, 2 are held by another process" in told["detail"]
 
 
 class Terminal:

@@ -375,7 +375,7 @@ def test_what_would_take_too_long_is_refused_at_once_and_denoised_as_a_job(slow:
         assert now["state"] in ("queued", "running")
         time.sleep(0.05)
     assert (now["unit"], now["current"], now["state"]) == ("tiles", "large.jpg", "running")
-    assert (now["total"], now["source"], now["collection"]) == (5 * 5 + 6 * 6, None, None)
+    assert (now["total"], now["source"], now["collection"]) == (3 * 3 + 6 * 6, None, None)
     assert slow.delete(where).json()["state"] == "cancelling"
     while (now := slow.get(where).json())["ended"] is None:
         time.sleep(0.05)
