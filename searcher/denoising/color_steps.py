@@ -23,7 +23,7 @@ _LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as J
 _OF_NOISE: Final = (0.12, 1.0)
 """Median over the noisy cells of the step of color, as a share of sigma. It was 0.14 to 0.95 on validation
 photographs with white noise and that of cameras, 0.05 to 0.08 on leather, 1.6 to 1.8 on a painted brush."""
-_COLORLESS: Final = 10 / 255
+_COLORLESS: Final = 6 / 255
 """Noise below this may have no color: cameras that smooth colors widely leave 0.0 to 0.1 of it."""
 
 _MIN_CELLS: Final = 16

@@ -109,7 +109,7 @@ def test_the_commands_take_urls(s3: S3, sources: Path, tiny_model: Path, tmp_pat
     for _ in range(2):
         done = lookalike("index", "s3://bucket/latents", "--collection", "a", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-    assert "3 were stored before" in done.stderr
+    assert "4 were stored before" in done.stderr
     refused = lookalike("embed", "s3://bucket/of-commands", "--out", "x.parquet", cwd=tmp_path)
     assert "--out FOLDER/" in refused.stderr
     with open_store(str(tmp_path / ".lookalike")) as store:

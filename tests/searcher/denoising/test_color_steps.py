@@ -57,8 +57,8 @@ def test_a_texture_of_one_color_and_bright_paint_have_not() -> None:
 
 def test_weak_noise_may_have_lost_its_color() -> None:
     colorless = np.zeros(100, np.float32)
-    assert has_colors_of_noise(colorless, np.full(100, 9 / 255, np.float32))
-    assert not has_colors_of_noise(colorless, np.full(100, 11 / 255, np.float32))
+    assert has_colors_of_noise(colorless, np.full(100, 5 / 255, np.float32))
+    assert not has_colors_of_noise(colorless, np.full(100, 7 / 255, np.float32))
 
 
 def test_a_few_cells_say_nothing() -> None:
