@@ -50,7 +50,7 @@ _MIN_SHARE: Final = 0.01
 """An image with noise in fewer of its cells is left as it is."""
 _MIN_WEAK_SHARE: Final = 0.35
 _WEAK: Final = 10 / 255
-"""Noise this weak is in most of an image, or is none; see docs/experiments.md."""
+"""Noise weaker than this counts only in a large part of an image; see docs/experiments.md."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

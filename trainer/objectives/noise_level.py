@@ -2,8 +2,8 @@
 
 A denoiser that has learned mostly from white noise removes most of correlated noise, as a camera's
 demosaicing leaves it, when it is told up to 1.7 times its level, and of noise that is weaker than the texture
-around it, when it is told the true one. From texture that is several times as strong it takes more than from
-the correlated noise: that is left (docs/experiments.md has the measurement).
+around it, when it is told the true one. Where the texture is several times as strong as correlated noise,
+denoising does more harm than good, and the level is 0 (docs/experiments.md has the measurement).
 
 Legend: B patches, C channels, S pixels a side; sigma the standard deviation of the noise, where white is 1.
 """
@@ -22,7 +22,7 @@ _OVER_TEXTURE: Final = (math.log(0.35), math.log(2.0))
 """Logarithms of sigma as a multiple of the differences between neighboring clean pixels: up to the first the
 level is not raised, from the second on it is."""
 _WORTH: Final = (math.log(0.2), math.log(0.36))
-"""The same: up to the first correlated noise is told as none, from the second one on as it is."""
+"""The same: up to the first the level of correlated noise is 0, from the second one on it is the true one."""
 _RAISED: Final = 0.7
 _WINDOW: Final = 17
 """Side in pixels of the squares that the differences are measured in."""
