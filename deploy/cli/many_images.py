@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lookalike.deploy.cli.options import Decorator, Provider, combine, option
+from lookalike.deploy.cli.output import log, log_no_images, log_skipped, print_json, progress_bar
 
 if TYPE_CHECKING:
     from lookalike.encoder.embed import OnProvider
-    from lookalike.indexer.units import Run, Shard
+    from lookalike.indexer.units import Done, Folder, Plan, Run, Shard, Unit, UnitsReport
 
 
 def _to_shard(_ctx: click.Context, _option: click.Parameter, text: str | None) -> Shard | None:
@@ -76,3 +77,47 @@ def running(model: OnProvider, engine: str) -> Iterator[Run]:
         return
     with closing(LocalRun(model)) as run:
         yield run
+
+
+def print_plan(folder: Folder, plan: Plan[Any], *, as_json: bool) -> None:
+    """Print what a plan holds."""
+    images = f", {plan.images} images" if plan.images else ""
+    log(f"{folder}: planned {plan.count} units{images}")
+    log_skipped(plan.skipped)
+    if as_json:
+        record = {"out": folder.address, "units": plan.count, "images": plan.images}
+        print_json({**record, "passed_over": plan.skipped})
+
+
+def work(
+    plan: Plan[Any],
+    job: Callable[[tuple[str, Unit]], Done],
+    run: Run,
+    label: str,
+    *,
+    shard: Shard | None,
+    tidy: bool,
+) -> UnitsReport:
+    """Do the units of a plan under a progress bar."""
+    from lookalike.indexer.units import do_units
+
+    with progress_bar(label, unit="units") as bar:
+        return do_units(
+            plan,
+            job,
+            run,
+            shard=shard,
+            tidy=tidy,
+            on_total=bar.on_total,
+            on_progress=bar.on_progress,
+            log=bar.log,
+        )
+
+
+def log_left(report: UnitsReport, shard: Shard | None) -> None:
+    """Print on stderr what a run has left, and what it passed over."""
+    if report.status.left:
+        log(f"{report.status.left} units are left: run it again")
+    if report.status.units == 0 and shard is None:
+        log_no_images()
+    log_skipped(report.skipped)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,19 +13,7 @@ from lookalike.indexer.parts.embed_unit import EmbedJob
 from lookalike.indexer.parts.settings import EmbedSettings
 from lookalike.indexer.sources import SourceList
 from lookalike.indexer.sync import check_faces, new_spec
-from lookalike.indexer.units import (
-    PLAN,
-    Folder,
-    Listing,
-    Plan,
-    Run,
-    Shard,
-    UnitsReport,
-    do_units,
-    is_url,
-    open_plan,
-    read_plan,
-)
+from lookalike.indexer.units import PLAN, Folder, Listing, Plan, is_url, open_plan, read_plan
 
 
 def make_plan(
@@ -61,44 +48,13 @@ def make_plan(
     return open_plan(folder, settings, listing, overwrite=overwrite)
 
 
-def embed_parts(
-    model: Model,
-    plan: Plan[EmbedSettings],
-    run: Run,
-    *,
-    shard: Shard | None = None,
-    tidy: bool = False,
-    on_total: Callable[[int], object] = lambda _: None,
-    on_progress: Callable[[int], object] = lambda _: None,
-    log: Callable[[str], object] = lambda _: None,
-) -> UnitsReport:
-    """Embed all units of a plan that have no part yet; see :func:`lookalike.indexer.units.do_units`.
+def embed_job(model: Model, plan: Plan[EmbedSettings]) -> EmbedJob:
+    """Return what embeds the units of a plan, for :func:`lookalike.indexer.units.do_units`.
 
-    Args:
-        model: The model of the plan.
-        plan: From :func:`make_plan`.
-        run: Where the units are done.
-        shard: Only the units of this share; None: all.
-        tidy: Remove the parts of earlier plans at the end.
-        on_total: Called with the number of units to do.
-        on_progress: Called with the number of units done.
-        log: Called with one-line messages.
-
-    Raises:
-        DataError: the folder cannot be read or written.
-        WorkerDiedError: a process, or the cluster, was killed.
+    The model is kept for the units of this process, and of those that are forked from it.
     """
     keep_model(model)
-    return do_units(
-        plan,
-        EmbedJob(plan.folder, plan.settings, model.bundle.address),
-        run,
-        shard=shard,
-        tidy=tidy,
-        on_total=on_total,
-        on_progress=on_progress,
-        log=log,
-    )
+    return EmbedJob(plan.folder, plan.settings, model.bundle.address)
 
 
 def is_parts(source: str) -> bool:

@@ -10,24 +10,15 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lookalike.deploy.cli.images.sources import SourceOptions
-from lookalike.deploy.cli.many_images import check_share, running
+from lookalike.deploy.cli.many_images import check_share, log_left, print_plan, running, work
 from lookalike.deploy.cli.options import Provider
-from lookalike.deploy.cli.output import (
-    log,
-    log_failed,
-    log_failed_files,
-    log_no_images,
-    log_skipped,
-    print_json,
-    progress_bar,
-)
+from lookalike.deploy.cli.output import log, log_failed, log_failed_files, print_json
 
 if TYPE_CHECKING:
-    from lookalike.indexer.units import Folder, Plan, Shard, UnitsReport
+    from lookalike.indexer.units import Folder, Shard, UnitsReport
     from lookalike.searcher.denoising import (
         AutoencoderDenoiser,
         DenoiseOptions,
-        DenoiseSettings,
         UNetDenoiser,
     )
 
@@ -71,7 +62,7 @@ def denoise_many(
     only_plan: bool,
 ) -> None:
     """Denoise images in units, and end with the exit code."""
-    from lookalike.indexer.units import Folder, do_units, wait_for_plan
+    from lookalike.indexer.units import Folder, wait_for_plan
     from lookalike.searcher.denoising import (
         LOG,
         AutoencoderDenoiser,
@@ -89,23 +80,14 @@ def denoise_many(
     keep_denoiser(denoiser, how)  # before processes are forked
     if only_plan:
         plan = plan_denoising(out, denoiser, how, sources, overwrite=options.overwrite)
-        _print_plan(out, plan, as_json=options.as_json)
+        print_plan(out, plan, as_json=options.as_json)
         return
     with running(denoiser, engine) as run:
         if shard is not None and shard.number > 1:
             wait_for_plan(Folder(out.join(LOG)), shard, log)
         plan = plan_denoising(out, denoiser, how, sources, overwrite=options.overwrite)
-        with progress_bar("Denoising", unit="units") as bar:
-            report = do_units(
-                plan,
-                DenoiseJob(out, plan.settings, denoiser.bundle.address),
-                run,
-                shard=shard,
-                tidy=options.overwrite,
-                on_total=bar.on_total,
-                on_progress=bar.on_progress,
-                log=bar.log,
-            )
+        job = DenoiseJob(out, plan.settings, denoiser.bundle.address)
+        report = work(plan, job, run, "Denoising", shard=shard, tidy=options.overwrite)
     _print_report(out, report, denoiser, shard)
     if options.as_json:
         record = {"model": model, "model_id": denoiser.bundle.model_id, "provider": denoiser.provider}
@@ -143,15 +125,6 @@ def _checked(options: DenoiseSources) -> str:
     return out
 
 
-def _print_plan(out: Folder, plan: Plan[DenoiseSettings], *, as_json: bool) -> None:
-    images = f", {plan.images} images" if plan.images else ""
-    log(f"{out}: planned {plan.count} units{images}")
-    log_skipped(plan.skipped)
-    if as_json:
-        record = {"out": out.address, "units": plan.count, "images": plan.images}
-        print_json({**record, "passed_over": plan.skipped})
-
-
 def _print_report(
     out: Folder, report: UnitsReport, denoiser: UNetDenoiser | AutoencoderDenoiser, shard: Shard | None
 ) -> None:
@@ -168,8 +141,4 @@ def _print_report(
         f"{out}: {share}{images.summary()} in {status.done} of {status.units} units, {report.finished} of "
         f"them new; {report.seconds:.1f} s on {denoiser.provider}{speed}"
     )
-    if status.left:
-        log(f"{status.left} units are left: run it again")
-    if status.units == 0 and shard is None:
-        log_no_images()
-    log_skipped(report.skipped)
+    log_left(report, shard)

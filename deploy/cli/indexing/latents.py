@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lookalike.deploy.cli.indexing.index import SourceOptions, face_options, framing_of, source_options
-from lookalike.deploy.cli.many_images import check_share, many_images_options, running, shard_option
+from lookalike.deploy.cli.many_images import (
+    check_share,
+    log_left,
+    many_images_options,
+    print_plan,
+    running,
+    shard_option,
+    work,
+)
 from lookalike.deploy.cli.options import (
     Group,
     LocalPath,
@@ -36,7 +44,7 @@ if TYPE_CHECKING:
     from lookalike.encoder.images import Crop
     from lookalike.encoder.runtime import Model
     from lookalike.indexer.parts import EmbedSettings
-    from lookalike.indexer.units import Folder, Plan, Run, Shard, UnitsReport
+    from lookalike.indexer.units import Plan, Run, Shard, UnitsReport
 
 _PARTS: Final = "Many images (--out is a folder)"
 
@@ -110,7 +118,7 @@ def embed(
         plan = make_plan(
             folder, model, sources.build(), crop=framing, max_pixels=max_pixels, overwrite=overwrite
         )
-        _print_plan(folder, plan, as_json=as_json)
+        print_plan(folder, plan, as_json=as_json)
         return
     keep_model(model)  # before processes are forked
     with running(model, engine) as run:
@@ -170,15 +178,6 @@ def _embed_file(
     ctx.exit(3 if report.failed else 0)
 
 
-def _print_plan(folder: Folder, plan: Plan[EmbedSettings], *, as_json: bool) -> None:
-    images = f", {plan.images} images" if plan.images else ""
-    log(f"{folder}: planned {plan.count} units{images}")
-    log_skipped(plan.skipped)
-    if as_json:
-        record = {"out": folder.address, "units": plan.count, "images": plan.images}
-        print_json({**record, "passed_over": plan.skipped})
-
-
 def _embed_parts(
     ctx: click.Context,
     model: Model,
@@ -189,19 +188,9 @@ def _embed_parts(
     tidy: bool,
     as_json: bool,
 ) -> None:
-    from lookalike.indexer.parts import embed_parts
+    from lookalike.indexer.parts import embed_job
 
-    with progress_bar("Embedding", unit="units") as bar:
-        report = embed_parts(
-            model,
-            plan,
-            run,
-            shard=shard,
-            tidy=tidy,
-            on_total=bar.on_total,
-            on_progress=bar.on_progress,
-            log=bar.log,
-        )
+    report = work(plan, embed_job(model, plan), run, "Embedding", shard=shard, tidy=tidy)
     _print_parts(plan, report, shard)
     if as_json:
         record = {"out": plan.folder.address, "model_id": model.model_id, "provider": model.provider}
@@ -219,11 +208,7 @@ def _print_parts(plan: Plan[EmbedSettings], report: UnitsReport, shard: Shard | 
         f"{plan.folder}: {share}{status.rows} rows in {status.done} of {status.units} units, "
         f"{report.finished} of them new; {len(status.failed)} images failed; {report.seconds:.1f} s{speed}"
     )
-    if status.left:
-        log(f"{status.left} units are left: run it again")
-    if status.units == 0 and shard is None:
-        log_no_images()
-    log_skipped(report.skipped)
+    log_left(report, shard)
 
 
 @click.group(cls=Group)

@@ -19,9 +19,9 @@ from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
 from lookalike.indexer.parquet import export_latents
-from lookalike.indexer.parts import EmbedSettings, embed_parts, load_parts, make_plan, require_plan
+from lookalike.indexer.parts import EmbedSettings, embed_job, load_parts, make_plan, require_plan
 from lookalike.indexer.sources import FileList, SourceFilter, SourceList, person_pattern
-from lookalike.indexer.units import Folder, LocalRun, Shard, UnitSize, units_status
+from lookalike.indexer.units import Folder, LocalRun, Shard, UnitSize, do_units, units_status
 from tests.fixtures.face_photos import group, write
 from tests.fixtures.parts import (
     embed,
@@ -182,7 +182,7 @@ def test_listed_files_are_a_source(model: Model, photos: Path, tmp_path: Path) -
     (tmp_path / "list").write_text("\n".join(str(photos / f"{number:05d}.jpg") for number in (3, 1, 7)))
     listed = SourceList(files=FileList(str(tmp_path / "list"), nul=False))
     plan = make_plan(Folder(str(tmp_path / "parts")), model, listed)
-    report = embed_parts(model, plan, run_in_order)
+    report = do_units(plan, embed_job(model, plan), run_in_order)
     assert (report.status.rows, plan.settings.spec.roots) == (3, {"photos": str(photos)})
     outside = SourceList(files=[tmp_path / "list"], root=photos)
     with pytest.raises(InvalidArgumentError, match="listed files lie under --root"):
