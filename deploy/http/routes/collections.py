@@ -204,8 +204,8 @@ def _collections(registry: ModelRegistry) -> dict[str, list[dict[str, Any]]]:
         if (error := opening_error(store, name)) is not None:
             # The reason, without the place of the store: that is the service's own.
             reason, place = str(error), store.address
-            for told in (f" at {place}", f" on {place}", f"{place}/", place):
-                reason = reason.replace(told, "")
+            for form in (f" at {place}", f" on {place}", f"{place}/", place):
+                reason = reason.replace(form, "")
             found[closed_by(error)].append({"name": name, "reason": reason})
             continue
         with suppress(CollectionNotFoundError):  # it was deleted meanwhile
